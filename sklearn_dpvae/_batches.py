@@ -1,0 +1,185 @@
+"""The reference in memory, and random batches of it.
+
+Imports nothing of this package but the masks.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from torch import Tensor
+
+from .masks import EdgeMask, GroupMask
+
+# In a batch of a masked fit, each randomly drawn cell brings up to so many of its masked
+# neighbors along. Drawn one by one, hardly two cells of a batch would be a pair.
+_NEIGHBORS_PER_SEED = 7
+
+
+@dataclass
+class Cells:
+    """What training knows of the reference.
+
+    Parameters
+    ----------
+    X : ndarray or CSR matrix of shape (n_cells, n_features)
+        What the encoder sees.
+    s : ndarray of shape (n_cells, n_dims)
+        Positions, centered and scaled.
+    codes : ndarray of shape (n_cells,), optional
+        Section codes; None where there is one section only.
+    counts : ndarray or CSR matrix of shape (n_cells, n_genes), optional
+        What p(x | z) explains, with its row sums as library sizes; X where it is None.
+    batch : ndarray of shape (n_cells,), dtype int64, optional
+        Batch of each cell, for the decoder.
+    mask : EdgeMask or GroupMask, optional
+        Pairs that the distance term looks at; all of a section where it is None.
+    """
+
+    X: "np.ndarray | sp.csr_matrix"
+    s: np.ndarray
+    codes: np.ndarray | None = None
+    counts: "np.ndarray | sp.csr_matrix | None" = None
+    batch: np.ndarray | None = None
+    mask: EdgeMask | GroupMask | None = None
+
+
+class Rows:
+    """Rows of a matrix in memory as float32 tensors on a device.
+
+    Sparse rows are made dense batch by batch into a buffer that is used again.
+    """
+
+    def __init__(self, X: "np.ndarray | sp.csr_matrix", device: str):
+        self.X = X
+        self.device = device
+        self._buffer: np.ndarray | None = None
+        self._dense: Tensor | None = None
+        if not sp.issparse(X) and X.dtype == np.float32:
+            self._dense = _as_tensor(X).to(device)
+
+    def __getitem__(self, index: np.ndarray) -> Tensor:
+        """The rows, in the shape of `index` and one more axis."""
+        if self._dense is not None:
+            return self._dense[torch.from_numpy(index).to(self.device)]
+        flat = index.ravel()
+        if sp.issparse(self.X):
+            part = self.X[flat]
+            if self._buffer is None or len(self._buffer) < len(flat):
+                self._buffer = np.empty((len(flat), self.X.shape[1]), dtype=self.X.dtype)
+            dense = self._buffer[: len(flat)]
+            dense.fill(0)
+            part.toarray(out=dense)
+        else:
+            dense = self.X[flat]
+        rows = torch.from_numpy(dense).to(device=self.device, dtype=torch.float32)
+        return rows.view(*index.shape, -1)
+
+
+def _as_tensor(X: np.ndarray) -> Tensor:
+    """A tensor on the same memory; a read-only memory map is copied, torch cannot hold it."""
+    return torch.from_numpy(X if X.flags.writeable else X.copy())
+
+
+class Batches:
+    """Random batches of a reference that is held in memory.
+
+    One gather a batch in place of a Python call a row. Memory stays at the matrices themselves
+    plus one batch. The last batch is as large as the others: pairs of a tiny one would weigh
+    too much.
+
+    Parameters
+    ----------
+    cells : Cells
+    rows : list of ndarray
+        For each member of the ensemble, the cells that it is trained on.
+    batch_size : int or None
+        None takes all cells at once.
+    seed : int
+    device : str
+    """
+
+    def __init__(
+        self,
+        cells: Cells,
+        rows: list[np.ndarray],
+        batch_size: int | None,
+        seed: int,
+        device: str = "cpu",
+    ):
+        self.cells = cells
+        self.rows = rows
+        self.batch_size = batch_size
+        self.device = device
+        self._rng = np.random.default_rng(seed)
+        # Members go through as many cells each; one that has a cell more leaves out another
+        # one at each pass.
+        self.n_cells = min(len(own) for own in rows)
+        self._x = Rows(cells.X, device)
+        self._s = self._put(cells.s.astype(np.float32))
+        self._codes = self._put(cells.codes)
+        self._batch = self._put(cells.batch)
+        self._counts = self._library = self._groups = None
+        if cells.counts is not None:
+            self._counts = self._x if cells.counts is cells.X else Rows(cells.counts, device)
+            library = np.asarray(cells.counts.sum(axis=1), dtype=np.float32).ravel()
+            self._library = self._put(library)
+        if isinstance(cells.mask, GroupMask):
+            self._groups = self._put(cells.mask.groups)
+        self._edges = []
+        if isinstance(cells.mask, EdgeMask) and self.n_batches > 1:
+            self._edges = [cells.mask.restricted_to(own) for own in rows]
+
+    def _put(self, array: np.ndarray | None) -> Tensor | None:
+        return None if array is None else torch.as_tensor(array, device=self.device)
+
+    @property
+    def n_batches(self) -> int:
+        return 1 if self.batch_size is None else -(-self.n_cells // self.batch_size)
+
+    def take(self, index: np.ndarray) -> tuple[dict, dict]:
+        """The batch of these rows: inputs of the module, and what the loss compares with.
+
+        Parameters
+        ----------
+        index : ndarray of shape (n_members, n_batch)
+        """
+        position = torch.from_numpy(index).to(self.device)
+
+        def part(values):
+            return None if values is None else values[position]
+
+        x = self._x[index]
+        target = x if self._counts in (None, self._x) else self._counts[index]
+        given = {"x": x} if self._batch is None else {"x": x, "batch": part(self._batch)}
+        compared = {
+            "s": part(self._s),
+            "codes": part(self._codes),
+            "target": target,
+            "library": part(self._library),
+        }
+        if self._groups is not None:
+            compared["groups"] = part(self._groups)
+        if isinstance(self.cells.mask, EdgeMask):
+            pairs, weights = self.cells.mask.among(index)
+            compared["pairs"] = self._put(pairs)
+            compared["weights"] = self._put(weights)
+        return given, compared
+
+    def __iter__(self) -> Iterator[tuple[dict, dict]]:
+        order = np.stack([self._rng.permutation(rows)[: self.n_cells] for rows in self.rows])
+        for index in np.array_split(order, self.n_batches, axis=1):
+            if self._edges:
+                index = np.stack(
+                    [self._with_neighbors(*own) for own in zip(index, self._edges, strict=True)]
+                )
+            yield self.take(np.ascontiguousarray(index))
+
+    def _with_neighbors(self, cells: np.ndarray, edges: EdgeMask) -> np.ndarray:
+        """As many cells as given: the first ones, some of their neighbors, and then the others."""
+        seeds = cells[: -(-len(cells) // (1 + _NEIGHBORS_PER_SEED))]
+        drawn = edges.draw_neighbors(seeds, _NEIGHBORS_PER_SEED, self._rng)
+        _, first = np.unique(wanted := np.concatenate([seeds, drawn, cells]), return_index=True)
+        return wanted[np.sort(first)][: len(cells)]

@@ -1,0 +1,86 @@
+"""Counts: their check, and what the encoder sees of them where it is given nothing else.
+
+Imports the network only.
+"""
+
+import numpy as np
+import scipy.sparse as sp
+from sklearn.utils import check_array
+from sklearn.utils.sparsefuncs import mean_variance_axis
+
+from ._modules import StandardizedCounts
+
+
+def check_counts(counts, n_samples, *, name="counts"):
+    """Validate a matrix of counts.
+
+    Parameters
+    ----------
+    counts : {array-like, sparse matrix} of shape (n_samples, n_genes)
+        Whole numbers are not asked for: corrected counts are none.
+    n_samples : int
+    name : str, default="counts"
+        What messages call it.
+
+    Returns
+    -------
+    ndarray or csr_matrix
+
+    Raises
+    ------
+    ValueError
+        If a count is negative, NaN or infinite, all are zero, or the number of rows differs.
+    """
+    counts = check_array(
+        counts, accept_sparse="csr", dtype=[np.float32, np.float64], input_name=name
+    )
+    if counts.shape[0] != n_samples:
+        raise ValueError(
+            f"{name} has {counts.shape[0]} rows but X has {n_samples}. Pass the counts of the "
+            "same cells in the same order."
+        )
+    values = counts.data if sp.issparse(counts) else counts
+    lowest = values.min() if values.size else 0
+    if lowest < 0:
+        raise ValueError(
+            f"Negative values in data passed to {name}: the lowest is {lowest}, and a likelihood "
+            "of counts cannot explain it. Pass raw counts, as counts= where X itself is scaled, "
+            "or likelihood='gaussian'."
+        )
+    if not values.any():
+        raise ValueError(f"{name} has no count above 0. Pass counts, or likelihood='gaussian'.")
+    return counts
+
+
+def library_sizes(counts) -> np.ndarray:
+    """Sum of each row, of shape (n_cells,) and dtype float64."""
+    return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+
+
+def median_library_size(counts) -> float:
+    """Median over the cells that have any counts."""
+    library = library_sizes(counts)
+    return float(np.median(library[library > 0]))
+
+
+def log_normalize(counts):
+    """log(1 + x / library * median library), sparse where the counts are."""
+    library = library_sizes(counts)
+    factor = np.divide(
+        median_library_size(counts), library, out=np.zeros_like(library), where=library > 0
+    )
+    factor = factor.astype(counts.dtype)[:, None]
+    if sp.issparse(counts):
+        return sp.csr_matrix(counts.multiply(factor)).log1p()
+    return np.log1p(counts * factor)
+
+
+def standardization(counts) -> StandardizedCounts:
+    """Fit what turns counts into z-scores of log-normalized values. Constant genes become 0."""
+    logs = log_normalize(counts)
+    if sp.issparse(logs):
+        mean, variance = mean_variance_axis(logs, axis=0)
+    else:
+        mean, variance = logs.mean(axis=0, dtype=np.float64), logs.var(axis=0, dtype=np.float64)
+    std = np.sqrt(variance)
+    return StandardizedCounts(median_library_size(counts), mean, np.where(std > 1e-6, std, 1.0))

@@ -1,0 +1,142 @@
+"""From latents to positions: the frame of each section of the reference.
+
+Imports the metrics and the solvers of eq. (6) and (7).
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ._anchors import check_anchors
+from ._landmarks import choose_landmarks, place_pointwise
+from ._smacof import anchored_smacof
+from ._validation import check_sections
+from .metrics import ProcrustesTransform, procrustes_align
+
+
+@dataclass(frozen=True, eq=False)
+class SectionFrame:
+    """How latents become positions of one section.
+
+    Attributes
+    ----------
+    label : object
+        Label of the section.
+    similarity : ProcrustesTransform
+        From latents to positions, fitted on the section's cells.
+    landmark_latents : ndarray of shape (n_landmarks, n_components)
+    landmark_coords : ndarray of shape (n_landmarks, n_dims)
+        The cells that `reconstruction="reference"` measures latent distances to.
+    """
+
+    label: object
+    similarity: ProcrustesTransform
+    landmark_latents: np.ndarray
+    landmark_coords: np.ndarray
+
+
+class SectionFrames:
+    """The frames of all sections of a reference.
+
+    Sections share one latent space, but each has coordinates of its own: its own origin,
+    rotation and handedness. `default` is the frame of the section with most cells.
+
+    Parameters
+    ----------
+    latents : ndarray of shape (n_cells, n_components)
+    coords : ndarray of shape (n_cells, n_dims)
+    codes : ndarray of shape (n_cells,)
+    labels : ndarray of shape (n_sections,)
+    n_landmarks : int
+        Landmarks of each section.
+    rng : RandomState
+    """
+
+    def __init__(self, latents, coords, codes, labels, *, n_landmarks, rng):
+        self.n_dims = coords.shape[1]
+        self.frames = {}
+        for code, label in enumerate(labels.tolist()):
+            rows = np.flatnonzero(codes == code)
+            z, s = latents[rows], coords[rows]
+            chosen = choose_landmarks(s, n_landmarks, random_state=rng)
+            self.frames[label] = SectionFrame(label, procrustes_align(z, s), z[chosen], s[chosen])
+        self.default = self.frames[labels[np.argmax(np.bincount(codes))].item()]
+
+    def by_rows(self, sections, n_samples):
+        """Yield each frame that rows are answered in, with those rows.
+
+        Labels that the reference does not have are answered in the default frame.
+        """
+        if sections is None:
+            yield self.default, np.arange(n_samples)
+            return
+        codes, labels = check_sections(sections, n_samples)
+        for code, label in enumerate(labels.tolist()):
+            yield self.frames.get(label, self.default), np.flatnonzero(codes == code)
+
+    def place_by_similarity(self, latents, sections=None):
+        """Positions as each frame's similarity maps the latents."""
+        coords = np.empty((len(latents), self.n_dims))
+        for frame, rows in self.by_rows(sections, len(latents)):
+            coords[rows] = frame.similarity.transform(latents[rows])
+        return coords
+
+    def place_by_landmarks(self, latents, scale, sections=None):
+        """Positions that fit the latent distances to the landmarks, eq. (6) row by row."""
+        coords = np.empty((len(latents), self.n_dims))
+        for frame, rows in self.by_rows(sections, len(latents)):
+            coords[rows] = place_pointwise(
+                latents[rows], frame.landmark_latents, frame.landmark_coords, scale=scale
+            )
+        return coords
+
+
+def solve_jointly(latents, start, scale, *, seed):
+    """Positions of all cells at once, eq. (6), in the frame of a first guess.
+
+    The solution is unique up to a similarity only, so it is moved to fit `start` best.
+    """
+    found = anchored_smacof(
+        latents=latents, n_components=start.shape[1], scale=scale, init=start, random_state=seed
+    ).embedding
+    return procrustes_align(found, start, scaling=False).transform(found)
+
+
+def solve_with_anchors(latents, start, scale, anchors, *, underdetermined, seed):
+    """Positions of all cells of a section of which some are known, eq. (6) and (7).
+
+    Parameters
+    ----------
+    latents : ndarray of shape (n_cells, n_components)
+    start : ndarray of shape (n_cells, n_dims)
+        First guess, in any pose.
+    scale : float
+        c, in latent units per tissue unit.
+    anchors : tuple (indices, coords)
+    underdetermined : {"error", "allow"}
+    seed : int
+    """
+    indices, coords = anchors
+    if len(np.unique(coords, axis=0)) > 1:
+        start = procrustes_align(start[indices], coords).transform(start)
+    else:
+        start = start + (coords[0] - start[indices[0]])
+    return anchored_smacof(
+        latents=latents,
+        n_components=start.shape[1],
+        anchors=anchors,
+        scale=scale,
+        underdetermined=underdetermined,
+        init=start,
+        random_state=seed,
+    ).embedding
+
+
+def split_anchors(anchors, sections, n_samples, n_dims):
+    """Yield the rows of each section with the anchors among them, counted within the section."""
+    indices, coords = check_anchors(anchors, n_samples, n_dims)
+    codes, labels = check_sections(sections, n_samples)
+    for code in range(len(labels)):
+        rows = np.flatnonzero(codes == code)
+        here = codes[indices] == code
+        yield rows, (np.searchsorted(rows, indices[here]), coords[here])

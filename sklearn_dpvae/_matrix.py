@@ -1,0 +1,133 @@
+"""Expression matrices: validation, blocks of rows, means and variances of genes.
+
+Dense and CSR; nothing here makes a sparse matrix dense. Imports nothing of this package.
+"""
+
+import numpy as np
+from scipy import sparse
+from sklearn.utils import check_array
+from sklearn.utils.validation import FLOAT_DTYPES
+
+ROWS_AT_A_TIME = 1024
+
+
+def check_matrix(
+    X, estimator, *, dtype=FLOAT_DTYPES, copy=False, min_samples=1, negative_hint=None
+):
+    """Validate an expression matrix.
+
+    It touches no attribute of the estimator. That is left to
+    ``validate_data(estimator, X, skip_check_array=True)`` once all input is known to be good, so
+    that bad input leaves an estimator as it was.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix} of shape (n_samples, n_features)
+        The matrix.
+    estimator : estimator
+        Named in messages.
+    dtype : list of types or "numeric", default=FLOAT_DTYPES
+        As in :func:`sklearn.utils.check_array`: a matrix of another type is converted to the
+        first of them.
+    copy : bool, default=False
+        Whether the caller is going to write into the result.
+    min_samples : int, default=1
+        Fewest rows that make sense.
+    negative_hint : str, optional
+        If given, negative values are an error, and this says what to pass instead.
+
+    Returns
+    -------
+    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
+        Sparse matrices have no duplicate entries.
+
+    Raises
+    ------
+    ValueError
+        If values are NaN, infinite or, with `negative_hint`, negative, or the shape is wrong.
+    """
+    X = check_array(
+        X,
+        accept_sparse="csr",
+        dtype=dtype,
+        copy=copy,
+        ensure_min_samples=min_samples,
+        estimator=estimator,
+        input_name="X",
+    )
+    if sparse.issparse(X) and not X.has_canonical_format:
+        # Entries stored twice add up, which functions applied to each of them would miss.
+        X = X.copy()
+        X.sum_duplicates()
+    if negative_hint is not None:
+        values = X.data if sparse.issparse(X) else X
+        lowest = values.min(initial=0)
+        if lowest < 0:
+            raise ValueError(
+                f"Negative values in data passed to X in {type(estimator).__name__}: the lowest "
+                f"is {lowest:.6g}. {negative_hint}"
+            )
+    return X
+
+
+def row_blocks(X, size=ROWS_AT_A_TIME):
+    """Yield successive blocks of rows: CSR for sparse input, views for dense."""
+    for start in range(0, X.shape[0], size):
+        yield X[start : start + size]
+
+
+def column_moments(X):
+    """Mean and variance of every column, accumulated in float64 in two passes.
+
+    The second pass sums squared deviations from the mean, so that columns of large mean and small
+    spread lose no digits, as the difference of the mean square and the squared mean would.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix} of shape (n_samples, n_features)
+        Values; no entry of a sparse matrix may be stored twice.
+
+    Returns
+    -------
+    mean : ndarray of shape (n_features,), dtype float64
+    variance : ndarray of shape (n_features,), dtype float64
+        Population variance (divided by n_samples); exactly zero where a column is constant.
+
+    Examples
+    --------
+    >>> from scipy import sparse
+    >>> from sklearn_dpvae._matrix import column_moments
+    >>> mean, variance = column_moments(sparse.csr_matrix([[0.0, 2.0], [4.0, 2.0]]))
+    >>> mean, variance
+    (array([2., 2.]), array([4., 0.]))
+    """
+    n_samples, n_features = X.shape
+    total = np.zeros(n_features)
+    low = np.full(n_features, np.inf)
+    high = np.full(n_features, -np.inf)
+    for block in row_blocks(X):
+        total += np.asarray(block.sum(axis=0, dtype=np.float64)).ravel()
+        low = np.minimum(low, _as_row(block.min(axis=0)))
+        high = np.maximum(high, _as_row(block.max(axis=0)))
+    mean = total / n_samples
+
+    squares = np.zeros(n_features)
+    for block in row_blocks(X):
+        if sparse.issparse(block):
+            deviation = block.data - mean[block.indices]
+            squares += np.bincount(block.indices, deviation * deviation, minlength=n_features)
+            stored = np.bincount(block.indices, minlength=n_features)
+            squares += (block.shape[0] - stored) * mean**2
+        else:
+            deviation = block - mean
+            squares += np.einsum("ij,ij->j", deviation, deviation)
+
+    # Rounding of the mean would leave a constant column with a tiny variance.
+    constant = low == high
+    mean[constant] = low[constant]
+    squares[constant] = 0.0
+    return mean, squares / n_samples
+
+
+def _as_row(values):
+    return values.toarray().ravel() if sparse.issparse(values) else values

@@ -1,0 +1,303 @@
+"""The network: encoder q(z | x), decoder p(x | z), and the scale c of the distance term.
+
+Several networks, the members of an ensemble, are held in one module and computed together:
+tensors have a leading axis of members, and each layer is one batched product. Imports the
+likelihoods and the losses only.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ._layers import Dropout, EnsembleLayerNorm, EnsembleLinear
+from ._likelihoods import LIKELIHOODS
+from ._losses import conditional_divergence, kl_divergence
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+# exp(-12) to exp(6): beyond these a posterior variance only costs precision.
+_LOG_VAR_RANGE = (-12.0, 6.0)
+
+# Where the posterior log-variances of a hierarchy begin.
+_START_LOG_VAR = -4.0
+
+
+def hidden_layers(
+    n_members: int,
+    n_inputs: int,
+    sizes: Sequence[int],
+    *,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    activation: str = "silu",
+    layer_norm: bool = True,
+) -> nn.Sequential:
+    """Dropout on the input, then for each size: linear, layer norm, activation, dropout."""
+    layers: list[nn.Module] = []
+    if input_dropout:
+        layers.append(Dropout(input_dropout))
+    for n_in, n_out in zip((n_inputs, *sizes), sizes, strict=False):
+        layers.append(EnsembleLinear(n_members, n_in, n_out))
+        if layer_norm:
+            layers.append(EnsembleLayerNorm(n_members, n_out))
+        layers.append(ACTIVATIONS[activation]())
+        if dropout:
+            layers.append(Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+class GaussianHead(nn.Module):
+    """Mean and log-variance of a diagonal Gaussian, from a hidden layer."""
+
+    def __init__(self, n_members: int, n_hidden: int, n_components: int):
+        super().__init__()
+        self.mean = EnsembleLinear(n_members, n_hidden, n_components)
+        self.log_var = EnsembleLinear(n_members, n_hidden, n_components)
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        # One product for both: with so few columns it costs as much as either alone.
+        weight = torch.cat([self.mean.weight, self.log_var.weight], dim=-1)
+        bias = torch.cat([self.mean.bias, self.log_var.bias], dim=-1)
+        mean, log_var = torch.baddbmm(bias, hidden, weight).chunk(2, dim=-1)
+        return mean, log_var.clamp(*_LOG_VAR_RANGE)
+
+
+class Pose(nn.Module):
+    """A similarity for each member that brings its latents into those of the first.
+
+    Distances fix a latent space up to its pose only, so that every member ends up in one of its
+    own; latents can be averaged once these are taken out. The identity until it is set.
+    """
+
+    rotation: Tensor
+    scale: Tensor
+    source_mean: Tensor
+    target_mean: Tensor
+
+    def __init__(self, n_members: int, n_components: int):
+        super().__init__()
+        self.register_buffer("rotation", torch.eye(n_components).repeat(n_members, 1, 1))
+        self.register_buffer("scale", torch.ones(n_members, 1, 1))
+        self.register_buffer("source_mean", torch.zeros(n_members, 1, n_components))
+        self.register_buffer("target_mean", torch.zeros(n_members, 1, n_components))
+
+    def forward(self, z: Tensor) -> Tensor:
+        return self.target_mean + self.scale * ((z - self.source_mean) @ self.rotation)
+
+    def inverse(self, z: Tensor) -> Tensor:
+        return self.source_mean + ((z - self.target_mean) @ self.rotation.mT) / self.scale
+
+
+class StandardizedCounts(nn.Module):
+    """What the encoder sees of counts: z-scores of log(1 + x / library * median library).
+
+    The library size is computed from the row itself, so that a query is treated as the reference
+    was and row by row. Rows without any counts are answered like rows of equal zeros.
+
+    Parameters
+    ----------
+    median_library : float
+    mean, std : array-like of shape (n_genes,)
+        Of the log-normalized counts of the reference.
+    """
+
+    median_library: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, median_library: float, mean, std):
+        super().__init__()
+        self.register_buffer("median_library", torch.tensor(median_library, dtype=torch.float32))
+        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
+        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32))
+
+    def forward(self, x: Tensor) -> Tensor:
+        library = x.sum(dim=-1, keepdim=True).clamp_min(1e-8)
+        return ((x * (self.median_library / library)).log1p() - self.mean) / self.std
+
+
+class Rung(nn.Module):
+    """One level of a hierarchy: q(z_up | z) on the way up and p(z | z_up) on the way down."""
+
+    up: nn.Sequential
+    down: nn.Sequential
+
+    def __init__(self, n_members: int, n_components: int, n_up: int, n_hidden: int, **shared):
+        super().__init__()
+        self.up = nn.Sequential(
+            hidden_layers(n_members, n_components, (n_hidden,), **shared),
+            GaussianHead(n_members, n_hidden, n_up),
+        )
+        self.down = nn.Sequential(
+            hidden_layers(n_members, n_up, (n_hidden,), **shared),
+            GaussianHead(n_members, n_hidden, n_components),
+        )
+
+
+class DPVAE(nn.Module):
+    """Variational autoencoders whose latent distances are tied to tissue distances.
+
+    Parameters
+    ----------
+    n_genes : int
+        Number of inputs of the encoder.
+    n_components : int or sequence of int
+        Size of the latent, d. Several make a hierarchy, from the level next to the expression
+        to the top level, which is the map.
+    n_members : int
+        Number of networks, K. They share nothing.
+    hidden_layer_sizes : sequence of int
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+    likelihood : str
+        Key of `LIKELIHOODS`.
+    n_outputs : int, optional
+        Number of features that p(x | z) explains; those of the encoder's input by default.
+    n_batches : int
+        Number of batches that the decoder is conditioned on; 0 for none.
+    dropout, input_dropout : float
+        Shares of hidden units and of inputs that are dropped in training. The decoder has no
+        dropout: its input is already a noisy bottleneck.
+    activation : str
+        Key of `ACTIVATIONS`.
+    layer_norm : bool
+        Whether hidden layers are normalized.
+    inputs : nn.Module, optional
+        What is done to x before the encoder sees it.
+    """
+
+    conditions: Tensor
+    # What torch knows as modules only; they are used by methods of their own.
+    rungs: Any
+    likelihood: Any
+    pose: Pose
+
+    def __init__(
+        self,
+        n_genes: int,
+        n_components: int | Sequence[int],
+        n_members: int = 1,
+        hidden_layer_sizes: Sequence[int] = (128, 128),
+        likelihood: str = "gaussian",
+        n_outputs: int | None = None,
+        n_batches: int = 0,
+        dropout: float = 0.0,
+        input_dropout: float = 0.0,
+        activation: str = "silu",
+        layer_norm: bool = True,
+        inputs: nn.Module | None = None,
+    ):
+        super().__init__()
+        levels = (n_components,) if isinstance(n_components, int) else tuple(n_components)
+        self.n_members = n_members
+        self.n_components = levels[-1]
+        self.n_batches = n_batches
+        sizes = tuple(hidden_layer_sizes)
+        shared: dict[str, Any] = {"activation": activation, "layer_norm": layer_norm}
+        self.inputs = nn.Identity() if inputs is None else inputs
+        self.encoder = hidden_layers(
+            n_members, n_genes, sizes, dropout=dropout, input_dropout=input_dropout, **shared
+        )
+        self.posterior = GaussianHead(n_members, sizes[-1], levels[0])
+        self.rungs = nn.ModuleList(
+            Rung(n_members, below, above, sizes[-1], **shared) for below, above in pairwise(levels)
+        )
+        # Each level adds its noise to that of those below: beginning at the prior's, hardly
+        # anything of x would reach the top, and the upper levels would stay unused.
+        for head in (self.posterior, *(rung.up[-1] for rung in self.rungs)) if self.rungs else ():
+            nn.init.constant_(head.log_var.bias, _START_LOG_VAR)
+        self.decoder = hidden_layers(n_members, levels[0] + n_batches, sizes[::-1], **shared)
+        self.likelihood = LIKELIHOODS[likelihood](n_members, sizes[0], n_outputs or n_genes)
+        # The condition of a batch is its indicator. The last row, which index -1 reaches, is
+        # for batches that are not known: the mean of those that are.
+        known = torch.eye(n_batches)
+        unknown = torch.full((1, n_batches), 1.0 / max(n_batches, 1))
+        self.register_buffer("conditions", torch.cat([known, unknown]), persistent=False)
+        # c > 0 of eq. (3) is learned as its logarithm.
+        self.log_scale = nn.Parameter(torch.zeros(n_members))
+        self.pose = Pose(n_members, self.n_components)
+
+    @property
+    def scale(self) -> Tensor:
+        """c of eq. (3) of each member, in its latent units per unit of the given positions."""
+        return self.log_scale.exp()
+
+    def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of each member's q(z | x), at the top of the hierarchy.
+
+        The levels below are at their means.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_cells, n_genes) or (n_members, n_cells, n_genes)
+
+        Returns
+        -------
+        mean, log_var : Tensor of shape (n_members, n_cells, n_components)
+        """
+        mean, log_var = self._posterior(x)
+        for rung in self.rungs:
+            mean, log_var = rung.up(mean)
+        return mean, log_var
+
+    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        return self.posterior(self.encoder(self.inputs(x).expand(self.n_members, -1, -1)))
+
+    def decode(
+        self, z: Tensor, library: Tensor | None = None, batch: Tensor | None = None
+    ) -> Tensor:
+        """Expected expression given z in the pose of the first member, averaged over members.
+
+        Parameters
+        ----------
+        z : Tensor of shape (n_cells, n_components)
+        library : Tensor of shape (n_cells,), optional
+            Library sizes, which likelihoods of counts need.
+        batch : Tensor of shape (n_cells,), dtype int64, optional
+            Batch of each cell; -1 is the mean of the known ones, and so is None.
+
+        Returns
+        -------
+        Tensor of shape (n_cells, n_genes)
+        """
+        own = self.pose.inverse(z.expand(self.n_members, -1, -1))
+        for rung in reversed(self.rungs):
+            own, _ = rung.down(own)
+        return self.likelihood.expected(self._decoder(own, batch), library).mean(dim=0)
+
+    def _decoder(self, z: Tensor, batch: Tensor | None) -> Tensor:
+        if self.n_batches:
+            if batch is None:
+                batch = torch.full(z.shape[:-1], -1, device=z.device)
+            condition = self.conditions[batch].expand(*z.shape[:-1], -1)
+            z = torch.cat([z, condition], dim=-1)
+        return self.decoder(z)
+
+    def forward(self, x: Tensor, batch: Tensor | None = None) -> dict[str, Tensor]:
+        """Encode, sample z from the posterior by reparametrization, and decode it.
+
+        Returns
+        -------
+        dict
+            "z", the sample at the top; "mean" and "log_var" of its posterior; "kl", the
+            divergence of posterior from prior over all levels, of each cell; and "hidden", the
+            last layer of the decoder.
+        """
+        mean, log_var = self._posterior(x)
+        z = bottom = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
+        kl = torch.zeros(mean.shape[:-1], dtype=mean.dtype, device=mean.device)
+        for rung in self.rungs:
+            mean_up, log_var_up = rung.up(z)
+            z_up = mean_up + torch.randn_like(mean_up) * (0.5 * log_var_up).exp()
+            kl = kl + conditional_divergence(z, log_var, *rung.down(z_up))
+            z, mean, log_var = z_up, mean_up, log_var_up
+        kl = kl + kl_divergence(mean, log_var)
+        hidden = self._decoder(bottom, batch)
+        return {"mean": mean, "log_var": log_var, "z": z, "kl": kl, "hidden": hidden}

@@ -1,0 +1,296 @@
+"""Training: the skorch net, batches taken from memory, callbacks. The only file that says skorch.
+
+Imports the losses, the module and the batches.
+"""
+
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from skorch import NeuralNet
+from skorch.callbacks import Callback, EpochTimer, LRScheduler, PrintLog
+from torch import Tensor, nn
+from tqdm.auto import tqdm
+
+from ._batches import Batches
+from ._losses import (
+    distance_preservation,
+    pairwise_distance_preservation,
+    procrustes_misfit,
+)
+from ._modules import DPVAE
+
+# What `history_` holds of every epoch, in this order.
+TERMS = ("loss", "reconstruction", "kl", "distance", "alignment")
+
+
+@dataclass(frozen=True)
+class Objective:
+    """Weights of the training loss, eq. (4) with the alignment term."""
+
+    elbo_weight: float
+    kl_weight: float
+    distance_weight: float
+    alignment_weight: float
+    distance_loss: str
+    n_sections: int = 1
+    pairs_between_groups: bool = False
+
+
+class DPVAENet(NeuralNet):
+    """A skorch net that trains `DPVAE` on `Batches` with the loss of `Objective`."""
+
+    def __init__(self, *args, objective: Objective, **kwargs):
+        self.objective = objective
+        super().__init__(*args, **kwargs)
+
+    @property
+    def _default_callbacks(self):
+        return [("epoch_timer", EpochTimer())]
+
+    def get_split_datasets(self, X, y=None, **fit_params):
+        return X, None
+
+    def get_iterator(self, dataset, training=False):
+        return dataset
+
+    def notify(self, method_name, **cb_kwargs):
+        self.notifying = method_name
+        super().notify(method_name, **cb_kwargs)
+        self.notifying = None
+
+    def loss_terms(self, y_pred, y_true, X) -> Tensor:
+        """The terms of `TERMS`, in this order, of each member: shape (n_terms, n_members)."""
+        goal, module = self.objective, self.module_
+        log_prob = module.likelihood.log_prob(
+            y_true["target"], y_pred["hidden"], y_true["library"]
+        )
+        reconstruction = -log_prob.mean(dim=-1)
+        kl = y_pred["kl"].mean(dim=-1)
+        z, s, codes = y_pred["z"], y_true["s"], y_true["codes"]
+        distance = alignment = torch.zeros_like(kl)
+        if goal.distance_weight:
+            distance = self.distance_term(z, y_true)
+        if goal.alignment_weight:
+            alignment = procrustes_misfit(z, s, codes=codes, n_sections=goal.n_sections)
+        loss = (
+            goal.elbo_weight * (reconstruction + goal.kl_weight * kl)
+            + goal.distance_weight * distance
+            + goal.alignment_weight * alignment
+        )
+        return torch.stack([loss, reconstruction, kl, distance, alignment])
+
+    def distance_term(self, z, y_true) -> Tensor:
+        """Eq. (3), or eq. (5) on the pairs that the mask leaves."""
+        s, codes, scale = y_true["s"], y_true["codes"], self.module_.scale
+        loss = self.objective.distance_loss
+        if "pairs" in y_true:
+            pairs, weights = y_true["pairs"], y_true["weights"]
+            return pairwise_distance_preservation(z, s, scale, pairs, weights, loss=loss)
+        weights = None
+        if "groups" in y_true and self.objective.pairs_between_groups:
+            groups = y_true["groups"]
+            weights = groups[..., :, None] != groups[..., None, :]
+        elif "groups" in y_true:
+            # Groups lie within sections, so that they stand in for them.
+            codes = y_true["groups"]
+        return distance_preservation(z, s, scale, codes=codes, weights=weights, loss=loss)
+
+    def train_step_single(self, batch, **fit_params):
+        X, y = batch
+        y_pred = self.infer(X, **fit_params)
+        terms = self.loss_terms(y_pred, y, X)
+        # Members share no weights: the gradient of the sum is that of each one's own loss.
+        loss = terms[0].sum()
+        loss.backward()
+        return {"loss": loss, "y_pred": y_pred, "terms": terms.detach().mean(dim=1)}
+
+    def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
+        """One pass over the batches; the losses are read once at its end.
+
+        skorch reads each batch's loss as a number, which makes a GPU wait at every step.
+        """
+        if iterator is None:
+            return
+        self._set_training(training)
+        totals, n_cells = 0.0, 0
+        for batch in iterator:
+            self.notify("on_batch_begin", batch=batch, training=training)
+            step = step_fn(batch, **fit_params)
+            size = batch[1]["s"].shape[-2]
+            totals = totals + size * step["terms"]
+            n_cells += size
+            self.notify("on_batch_end", batch=batch, training=training, **step)
+        for name, value in zip(TERMS, (totals / n_cells).tolist(), strict=True):
+            self.history.record(name, value)
+        self.history.record("train_loss", self.history[-1]["loss"])
+
+
+class StopTraining(Exception):
+    """Raised by a callback of this package to end training early."""
+
+
+class RecordScale(Callback):
+    """Record c, in latent units per scaled unit of the positions, after every epoch."""
+
+    def on_epoch_end(self, net, **kwargs):
+        net.history.record("scale", net.module_.scale.detach().mean().item())
+
+
+class HeldOutStress(Callback):
+    """Stop when the distance-preserving stress of held-out cells no longer falls.
+
+    The stress is eq. (3) on posterior means, divided by the mean scaled tissue distance: relative,
+    so that it cannot be lowered by shrinking both latents and c. The weights of the best epoch
+    are put back at the end.
+
+    Parameters
+    ----------
+    held_out : Batches
+        All in one batch.
+    patience : int
+        Epochs without a better stress before training stops.
+    """
+
+    def __init__(self, held_out: Batches, patience: int):
+        self.held_out = held_out
+        self.patience = patience
+
+    def on_train_begin(self, net, **kwargs):
+        self.best_, self.best_epoch_, self.best_state_ = np.inf, 0, None
+
+    def on_epoch_end(self, net, **kwargs):
+        stress = relative_stress(net.module_, self.held_out)
+        net.history.record("valid_stress", stress)
+        epoch = len(net.history)
+        if stress < self.best_:
+            self.best_, self.best_epoch_ = stress, epoch
+            self.best_state_ = deepcopy(net.module_.state_dict())
+        elif epoch - self.best_epoch_ >= self.patience:
+            raise StopTraining
+
+    def on_train_end(self, net, **kwargs):
+        if self.best_state_ is not None:
+            net.module_.load_state_dict(self.best_state_)
+        # The trained net is kept and pickled; the held-out cells need not be.
+        self.best_state_ = self.held_out = None
+
+
+@torch.no_grad()
+def relative_stress(module: DPVAE, batches: Batches) -> float:
+    """Distance-preserving loss of posterior means over the mean scaled tissue distance.
+
+    The mean over members.
+    """
+    module.eval()
+    X, y = batches.take(np.stack(batches.rows))
+    mean, _ = module.encode(X["x"])
+    scale = module.scale
+    value = distance_preservation(mean, y["s"], scale, codes=y["codes"])
+    tissue = distance_preservation(
+        torch.zeros_like(mean), y["s"], torch.ones_like(scale), codes=y["codes"]
+    )
+    return float((value / (scale * tissue)).mean())
+
+
+class ProgressBar(Callback):
+    """One tqdm bar over the epochs of a fit, with the loss and, if there is one, the stress."""
+
+    def __init__(self, n_epochs: int):
+        self.n_epochs = n_epochs
+
+    def on_train_begin(self, net, **kwargs):
+        self.bar_ = tqdm(total=self.n_epochs, desc="DPVAE", unit="epoch", leave=True)
+
+    def on_epoch_end(self, net, **kwargs):
+        last = net.history[-1]
+        shown = {k: f"{last[k]:.3g}" for k in ("loss", "distance", "valid_stress") if k in last}
+        self.bar_.set_postfix(shown, refresh=False)
+        self.bar_.update()
+
+    def on_train_end(self, net, **kwargs):
+        self.bar_.close()
+        # Bars hold locks and streams, which do not pickle.
+        self.bar_ = None
+
+
+def build_net(
+    module: nn.Module,
+    objective: Objective,
+    *,
+    max_epochs: int,
+    lr: float,
+    lr_schedule: str,
+    weight_decay: float,
+    n_batches: int,
+    device: str,
+    verbose: int,
+    callbacks: Sequence = (),
+    held_out: Batches | None = None,
+    patience: int = 10,
+) -> DPVAENet:
+    """Assemble the net around a module that exists already."""
+    own: list = [("scale", RecordScale())]
+    if lr_schedule == "one_cycle":
+        own.append(
+            (
+                "lr_schedule",
+                LRScheduler(
+                    torch.optim.lr_scheduler.OneCycleLR,
+                    step_every="batch",
+                    max_lr=lr,
+                    total_steps=max_epochs * n_batches + 1,
+                    cycle_momentum=False,
+                ),
+            )
+        )
+    if held_out is not None:
+        own.append(("held_out_stress", HeldOutStress(held_out, patience)))
+    if verbose == 1:
+        own.append(("progress_bar", ProgressBar(max_epochs)))
+    elif verbose > 1:
+        own.append(("print_log", PrintLog(keys_ignored=["train_loss", "batches"])))
+    return DPVAENet(
+        module=module,
+        criterion=nn.Identity,  # the loss is all in `loss_terms`
+        objective=objective,
+        optimizer=torch.optim.AdamW if weight_decay else torch.optim.Adam,
+        # One kernel for all weights, where torch has one.
+        **({"optimizer__fused": True} if torch.device(device).type in ("cpu", "cuda") else {}),
+        # A short schedule ends before a mean over 1,000 squared gradients has settled.
+        optimizer__betas=(0.9, 0.99 if lr_schedule == "one_cycle" else 0.999),
+        lr=lr,
+        **({"optimizer__weight_decay": weight_decay} if weight_decay else {}),
+        max_epochs=max_epochs,
+        train_split=None,
+        device=device,
+        verbose=int(verbose > 1),  # whether PrintLog prints
+        callbacks=own + list(callbacks),
+    )
+
+
+def train(net: DPVAENet, batches: Batches) -> None:
+    """Run skorch's loop; the module is left in evaluation mode on the CPU.
+
+    skorch's own `partial_fit` takes any KeyboardInterrupt for a callback's wish to stop, so a
+    user's Ctrl-C would pass off a half-trained model as a fitted one. Here only an interrupt
+    that a callback raises at the end of an epoch stops training; any other goes through.
+    """
+    net.initialize()
+    net.notify("on_train_begin", X=batches, y=None)
+    try:
+        net.fit_loop(batches)
+    except StopTraining:
+        pass
+    except KeyboardInterrupt:
+        if net.notifying != "on_epoch_end":
+            raise
+    net.notify("on_train_end", X=batches, y=None)
+    # Adam's moments and the gradients are three times the weights; nothing reads them again.
+    net.optimizer_.zero_grad(set_to_none=True)
+    net.optimizer_.state.clear()
+    net.module_.eval()
+    net.module_.to("cpu")
+    net.set_params(device="cpu")

@@ -1,0 +1,609 @@
+"""The estimator: parameters, then fit, predict and transform in reading order.
+
+Assembles the net, the metrics and the reconstruction; what they compute is in their own files.
+"""
+
+from numbers import Integral, Real
+from typing import ClassVar
+
+import numpy as np
+import torch
+from sklearn.base import (
+    BaseEstimator,
+    ClassNamePrefixFeaturesOutMixin,
+    RegressorMixin,
+    TransformerMixin,
+    _fit_context,
+)
+from sklearn.utils import (
+    check_array,
+    check_consistent_length,
+)
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._anchors import check_anchors
+from ._encoding import encode, encode_with_spread, in_float64
+from ._fitting import ReferenceFitter, batch_codes
+from ._frames import solve_jointly, solve_with_anchors, split_anchors
+from ._likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
+from ._losses import DISTANCE_LOSSES
+from ._modules import ACTIVATIONS
+from ._validation import check_coords
+from .masks import MASKS
+from .metrics import procrustes_disparity
+
+
+class DPVAESpatialRegressor(
+    ReferenceFitter,
+    ClassNamePrefixFeaturesOutMixin,
+    TransformerMixin,
+    RegressorMixin,
+    BaseEstimator,
+):
+    """Positions of cells from their expression, by a distance-preserving VAE.
+
+    A variational autoencoder is trained on cells whose positions are known, with a term that
+    makes distances between latents proportional to distances in the tissue (eq. 3 and 4 of
+    [1]_)::
+
+        L = alpha * ( E_q[-log p(x|z)] + beta * KL(q(z|x) || N(0, I)) )
+            + lambda * E_ij | ||z_i - z_j|| - c ||s_i - s_j|| |
+            + gamma * (1 - Procrustes fit of z to s)
+
+    with c > 0 learned. Positions enter through the loss only, so that expression is enough to
+    place new cells. The last term is not in the paper; it makes cells whose place is uncertain
+    shrink towards the middle, which distances alone do not.
+
+    Parameters
+    ----------
+    n_components : int, tuple of int or None, default=None
+        Size of the latent, d; at least the dimension of the positions, which None stands for.
+        A tuple stacks latents into a Markovian hierarchy, the map last: ``(32, 8, 2)``.
+    distance_weight : float, default=0.3
+        lambda, the weight of the distance-preserving term.
+    alignment_weight : float, default=1.0
+        gamma, the weight of the alignment term; 0 in the paper.
+    kl_weight : float, default=1.0
+        beta, the weight of the KL divergence within the ELBO.
+    elbo_weight : float or "per_gene", default="per_gene"
+        alpha, the weight of the negative ELBO. "per_gene" is one over the number of features, so
+        that the other weights mean the same for panels of any size.
+    distance_loss : {"absolute", "squared", "huber"}, default="absolute"
+        How a difference of distances counts; the paper's is absolute.
+    likelihood : {"gaussian", "poisson", "nb", "zinb"}, default="gaussian"
+        p(x|z). The last three explain counts: `X` itself, or `counts` of `fit`.
+    mask : None, {"knn", "radius", "clusters"}, callable, array or sparse matrix, default=None
+        Weights M of the pairs in the distance term (eq. 5), of shape (n_cells, n_cells) if given
+        as a matrix. None takes all pairs of a section. See `sklearn_dpvae.masks`.
+    n_estimators : int, default=8
+        Number of networks, trained side by side and averaged after their poses are taken out.
+    max_samples : float, default=0.8
+        Share of the cells of each section that each network is trained on. The others tell how
+        well it places cells that it has not seen.
+    hidden_layer_sizes : tuple of int, default=(128, 128)
+        Widths of the encoder's hidden layers; the decoder has them in reverse.
+    activation : {"relu", "gelu", "silu", "tanh"}, default="silu"
+        Of the hidden layers.
+    layer_norm : bool, default=True
+        Whether hidden layers are normalized.
+    dropout : float, default=0.3
+        Share of the encoder's hidden units that is dropped in training.
+    input_dropout : float, default=0.0
+        Share of the inputs that is dropped in training; worth raising where genes, not
+        components, are the input.
+    weight_decay : float, default=0.01
+        Decoupled weight decay of AdamW; 0 is plain Adam.
+    max_epochs : int or "auto", default="auto"
+        Passes over the cells. "auto" makes about 400 steps, but at least 10 passes; 100 steps
+        in `partial_fit`.
+    lr : float, default=0.005
+        Learning rate, at its peak if it follows a schedule.
+    lr_schedule : {"one_cycle", "constant"}, default="one_cycle"
+        Course of the learning rate.
+    batch_size : int or None, default=128
+        Cells of a step; None takes all at once.
+    reconstruction : {"auto", "latent", "reference", "mds"}, default="auto"
+        From latents to positions: by the similarity of the frame ("latent"), by distances to
+        landmarks of the reference ("reference", eq. 6 for one cell at a time), or jointly for
+        all cells of a call ("mds", eq. 6). "auto" is "latent" where the latent has as many
+        dimensions as the positions, else "reference".
+    n_landmarks : int, default=800
+        Cells of each section that are kept as landmarks.
+    warm_start : bool, default=False
+        Whether `fit` goes on from the weights of the fit before.
+    early_stopping : bool, default=False
+        Whether a part of the cells is held out and training stops when their stress no longer
+        falls; the best weights are kept.
+    validation_fraction : float, default=0.1
+        Share of the cells of each section that `early_stopping` holds out.
+    patience : int, default=10
+        Epochs without a lower stress before `early_stopping` stops.
+    device : str, default="auto"
+        Where to train: "cpu", "cuda", "mps" ...; "auto" takes CUDA, then MPS, then the CPU.
+        The fitted model lives on the CPU and predicts there, in float64.
+    callbacks : list of skorch callbacks or None, default=None
+        Called during training.
+    verbose : int, default=0
+        1 shows a progress bar, 2 a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the weights, batches and subsets. torch's and numpy's global generators are left
+        as they were.
+
+    Attributes
+    ----------
+    net_ : skorch.NeuralNet
+        The trained net.
+    module_ : torch.nn.Module
+        Its module, on the CPU and in evaluation mode.
+    n_components_ : int
+        Size of the latent that is the map.
+    scale_ : float
+        c of eq. (3), in latent units per tissue unit.
+    sections_ : ndarray
+        Labels of the sections of the last fit.
+    frames_ : SectionFrames
+        From latents to the positions of each section.
+    error_model_ : ErrorModel
+        What `predict` with ``return_std=True`` goes by.
+    batches_ : ndarray or None
+        Labels of the batches that the decoder is conditioned on.
+    library_size_ : float or None
+        Median library size of the counts that were explained.
+    history_ : list of dict
+        For each epoch: loss, reconstruction, kl, distance, alignment, scale (c, in scaled units),
+        dur (seconds), and valid_stress with `early_stopping`.
+    n_iter_ : int
+        Number of epochs.
+    n_features_in_ : int
+        Number of features seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the features, where `X` had string names.
+
+    See Also
+    --------
+    make_spatial_pipeline : The recommended chain from counts to positions.
+    sklearn_dpvae.reconstruction.AnchoredMDS : Eq. (6) and (7) for any latents.
+
+    References
+    ----------
+    .. [1] Zhou, W. & Du, J.-H. (2024). Distance-Preserving Spatial Representations in Genomic
+       Data. arXiv:2408.00911.
+
+    Examples
+    --------
+    >>> from sklearn_dpvae import DPVAESpatialRegressor
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
+    >>> tissue = make_tissue(300, 60, random_state=0)
+    >>> X = SectionScaler().fit_transform(LogNormalizer().fit_transform(tissue.X))
+    >>> model = DPVAESpatialRegressor(n_estimators=2, max_epochs=20, random_state=0)
+    >>> model = model.fit(X[:200], tissue.coords[:200])
+    >>> model.predict(X[200:]).shape
+    (100, 2)
+    >>> bool(model.score(X[200:], tissue.coords[200:]) > 0.3)
+    True
+    """
+
+    __metadata_request__fit: ClassVar = {"sections": True, "batch": True, "counts": True}
+    __metadata_request__partial_fit: ClassVar = {"sections": True, "batch": True, "counts": True}
+    __metadata_request__predict: ClassVar = {"sections": True}
+    __metadata_request__score: ClassVar = {"sections": True}
+
+    _parameter_constraints: ClassVar[dict] = {
+        "n_components": [Interval(Integral, 1, None, closed="left"), "array-like", None],
+        "distance_weight": [Interval(Real, 0, None, closed="left")],
+        "alignment_weight": [Interval(Real, 0, None, closed="left")],
+        "kl_weight": [Interval(Real, 0, None, closed="left")],
+        "elbo_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"per_gene"})],
+        "distance_loss": [StrOptions(set(DISTANCE_LOSSES))],
+        "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "mask": [StrOptions(set(MASKS)), callable, "array-like", "sparse matrix", None],
+        "n_estimators": [Interval(Integral, 1, None, closed="left")],
+        "max_samples": [Interval(Real, 0, 1, closed="right")],
+        "hidden_layer_sizes": ["array-like"],
+        "activation": [StrOptions(set(ACTIVATIONS))],
+        "layer_norm": ["boolean"],
+        "dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "weight_decay": [Interval(Real, 0, None, closed="left")],
+        "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "lr": [Interval(Real, 0, None, closed="neither")],
+        "lr_schedule": [StrOptions({"one_cycle", "constant"})],
+        "batch_size": [Interval(Integral, 3, None, closed="left"), None],
+        "reconstruction": [StrOptions({"auto", "latent", "reference", "mds"})],
+        "n_landmarks": [Interval(Integral, 3, None, closed="left")],
+        "warm_start": ["boolean"],
+        "early_stopping": ["boolean"],
+        "validation_fraction": [Interval(Real, 0, 1, closed="neither")],
+        "patience": [Interval(Integral, 1, None, closed="left")],
+        "device": [str],
+        "callbacks": [list, tuple, None],
+        "verbose": ["verbose"],
+        "random_state": ["random_state"],
+    }
+
+    def __init__(
+        self,
+        n_components=None,
+        *,
+        distance_weight=0.3,
+        alignment_weight=1.0,
+        kl_weight=1.0,
+        elbo_weight="per_gene",
+        distance_loss="absolute",
+        likelihood="gaussian",
+        mask=None,
+        n_estimators=8,
+        max_samples=0.8,
+        hidden_layer_sizes=(128, 128),
+        activation="silu",
+        layer_norm=True,
+        dropout=0.3,
+        input_dropout=0.0,
+        weight_decay=0.01,
+        max_epochs="auto",
+        lr=5e-3,
+        lr_schedule="one_cycle",
+        batch_size=128,
+        reconstruction="auto",
+        n_landmarks=800,
+        warm_start=False,
+        early_stopping=False,
+        validation_fraction=0.1,
+        patience=10,
+        device="auto",
+        callbacks=None,
+        verbose=0,
+        random_state=None,
+    ):
+        self.n_components = n_components
+        self.distance_weight = distance_weight
+        self.alignment_weight = alignment_weight
+        self.kl_weight = kl_weight
+        self.elbo_weight = elbo_weight
+        self.distance_loss = distance_loss
+        self.likelihood = likelihood
+        self.mask = mask
+        self.n_estimators = n_estimators
+        self.max_samples = max_samples
+        self.hidden_layer_sizes = hidden_layer_sizes
+        self.activation = activation
+        self.layer_norm = layer_norm
+        self.dropout = dropout
+        self.input_dropout = input_dropout
+        self.weight_decay = weight_decay
+        self.max_epochs = max_epochs
+        self.lr = lr
+        self.lr_schedule = lr_schedule
+        self.batch_size = batch_size
+        self.reconstruction = reconstruction
+        self.n_landmarks = n_landmarks
+        self.warm_start = warm_start
+        self.early_stopping = early_stopping
+        self.validation_fraction = validation_fraction
+        self.patience = patience
+        self.device = device
+        self.callbacks = callbacks
+        self.verbose = verbose
+        self.random_state = random_state
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y, *, sections=None, batch=None, counts=None):
+        """Learn from cells whose positions are known.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the encoder sees: components or genes, as a rule z-scored; or counts, where the
+            likelihood is one of counts and `counts` is not given.
+        y : array-like of shape (n_cells,) or (n_cells, n_dims)
+            Positions, in tissue units.
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row; None means one section. Pairs are formed within sections only,
+            so that each may have a coordinate frame of its own.
+        batch : array-like of shape (n_cells,), default=None
+            Batch (donor, platform, section ...) that the decoder is conditioned on.
+        counts : {array-like, sparse matrix} of shape (n_cells, n_genes), default=None
+            Counts that a likelihood of counts explains, where `X` is something else.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If input is NaN or infinite, lengths differ, a label is missing, a section has fewer
+            than three cells or no extent, or a parameter is out of range. The estimator stays as
+            it was.
+        """
+        resume = self.warm_start and hasattr(self, "net_")
+        return self._fit(X, y, sections, batch, counts, resume=resume)
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def partial_fit(self, X, y, *, sections=None, batch=None, counts=None):
+        """Fine-tune a fitted model on located cells, as a rule of another section.
+
+        Goes on from the weights at a tenth of the learning rate, on the given cells alone; the
+        frames, and so the answers of `predict`, become those of their sections. An unfitted
+        model is fitted.
+
+        Parameters
+        ----------
+        X, y, sections, batch, counts
+            See `fit`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            As `fit`, and if features or dimensions differ from those of the fitted model.
+        """
+        fitted = hasattr(self, "net_")
+        return self._fit(X, y, sections, batch, counts, resume=fitted, fine_tune=fitted)
+
+    def predict(
+        self, X, *, anchors=None, sections=None, return_std=False, underdetermined="error"
+    ):
+        """Predict positions.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            As in `fit`.
+        anchors : tuple (indices, coords) or array-like of shape (n_cells, n_dims), default=None
+            Known positions of some of the cells, as row indices and coordinates, or as an array
+            with NaN where unknown. All cells of a section are then placed jointly under the
+            constraint that these stay where they are (eq. 6 and 7), in their frame; they come
+            back bit for bit.
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row. Sections of the reference are answered in their own frames, all
+            other rows in that of the largest section of the reference. With `anchors`, each
+            section is solved by itself.
+        return_std : bool, default=False
+            Whether to return a spread for each cell, too.
+        underdetermined : {"error", "allow"}, default="error"
+            What to do when the anchors of a section are fewer than n_dims + 1 or lie on one
+            line: raise, or return one of the equally good answers.
+
+        Returns
+        -------
+        coords : ndarray of shape (n_cells, n_dims), or (n_cells,) if y was one-dimensional
+            Positions, in tissue units.
+        std : ndarray of shape (n_cells,)
+            Standard deviation along each axis, in tissue units; 0 for anchors. Only if
+            `return_std`. See `calibrate`.
+
+        Raises
+        ------
+        ValueError
+            If features differ from those of the fit, or anchors are malformed, contradictory or
+            too few.
+
+        Notes
+        -----
+        Without anchors each row is answered by itself, except with ``reconstruction="mds"``.
+        """
+        check_is_fitted(self, "net_")
+        X = self._validate_query(X)
+        latents, spread = encode_with_spread(self.module_, X)
+        coords = self._place(latents, sections)
+        if anchors is not None:
+            coords = self._impute(latents, coords, anchors, sections, underdetermined)
+        coords = self._shape_like_y(coords)
+        if not return_std:
+            return coords
+        std = self.error_model_.std(latents, spread, self.frames_.n_dims)
+        if anchors is not None:
+            std[check_anchors(anchors, *latents.shape[:1])[0]] = 0.0
+        return coords, std
+
+    def calibrate(self, X, y, *, sections=None):
+        """Calibrate the uncertainty on located cells that no step was fitted on.
+
+        Without it, `return_std` goes by the cells that a member of the ensemble was not trained
+        on. That is honest for the net alone, but steps before it (gene selection, components)
+        have seen these cells, and errors are underestimated then.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+        y : array-like of shape (n_cells, n_dims)
+            True positions, in the frame that `predict` answers in.
+        sections : array-like of shape (n_cells,), default=None
+            See `predict`.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        ValueError
+            If `X` and `y` do not match each other or the model.
+        """
+        check_is_fitted(self, "net_")
+        X = self._validate_query(X)
+        y = check_coords(y, name="y")
+        check_consistent_length(X, y)
+        latents, spread = encode_with_spread(self.module_, X)
+        placed = self._place(latents, sections)
+        if placed.shape != y.shape:
+            raise ValueError(
+                f"y has {y.shape[1]} dimension(s) but the model was fitted on {placed.shape[1]}."
+            )
+        errors = np.linalg.norm(placed - y, axis=1)
+        self.error_model_ = self.error_model_.calibrated(latents, spread, errors)
+        return self
+
+    def predict_radius(self, X, *, level=0.95):
+        """Distance from the predicted position that holds the true one with a probability.
+
+        By split conformal prediction: among cells like those that the model is calibrated on
+        (see `calibrate`), a share of `level` lies within.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+        level : float, default=0.95
+            Between 0 and 1.
+
+        Returns
+        -------
+        ndarray of shape (n_cells,)
+            Radii in tissue units.
+
+        Raises
+        ------
+        ValueError
+            If `level` is not between 0 and 1.
+        """
+        check_is_fitted(self, "net_")
+        if not isinstance(level, Real) or not 0 < level < 1:
+            raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")
+        X = self._validate_query(X)
+        latents, spread = encode_with_spread(self.module_, X)
+        return self.error_model_.radius(latents, spread, level)
+
+    def _place(self, latents, sections):
+        """Positions without anchors, by the reconstruction asked for."""
+        how = self.reconstruction
+        direct = self.n_components_ == self.frames_.n_dims if how == "auto" else how == "latent"
+        if direct:
+            return self.frames_.place_by_similarity(latents, sections)
+        coords = self.frames_.place_by_landmarks(latents, self.scale_, sections)
+        if how == "mds":
+            for rows, _ in split_anchors(None, sections, *coords.shape):
+                coords[rows] = solve_jointly(
+                    latents[rows], coords[rows], self.scale_, seed=self._seed
+                )
+        return coords
+
+    def _impute(self, latents, coords, anchors, sections, underdetermined):
+        """Positions given some of them, solved for each section that has known ones."""
+        for rows, known in split_anchors(anchors, sections, *coords.shape):
+            if len(known[0]):
+                coords[rows] = solve_with_anchors(
+                    latents[rows],
+                    coords[rows],
+                    self.scale_,
+                    known,
+                    underdetermined=underdetermined,
+                    seed=self._seed,
+                )
+        return coords
+
+    def _shape_like_y(self, coords):
+        return coords[:, 0] if self._flat_y else coords
+
+    def score(self, X, y, *, sections=None):
+        """1 - Procrustes disparity: R^2 after the best similarity.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+        y : array-like of shape (n_cells, n_dims)
+            True positions, in any pose.
+        sections : array-like of shape (n_cells,), default=None
+            Each section is aligned by itself.
+
+        Returns
+        -------
+        float
+            1 is perfect, 0 no better than the mean.
+        """
+        return 1.0 - procrustes_disparity(y, self.predict(X), sections=sections)
+
+    def transform(self, X):
+        """Latents: posterior means, averaged over the networks in the pose of the first.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_components), in the dtype of `X` if that is a float
+        """
+        check_is_fitted(self, "net_")
+        X = self._validate_query(X)
+        return encode(self.module_, X).astype(X.dtype, copy=False)
+
+    def inverse_transform(self, Z, *, batch=None, library_size=None):
+        """Expected expression at given latents.
+
+        Parameters
+        ----------
+        Z : array-like of shape (n_cells, n_components)
+            As `transform` returns them.
+        batch : array-like of shape (n_cells,), default=None
+            Batches to decode for; None, or a label that the model does not know, is answered by
+            the mean over the known ones.
+        library_size : float or array-like of shape (n_cells,), default=None
+            Counts of a cell, for likelihoods of counts; None is the reference's median.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_features)
+            In the units of what the decoder explains: `X`, or counts.
+
+        Raises
+        ------
+        ValueError
+            If `Z` has another number of columns than the model has latent components.
+        """
+        check_is_fitted(self, "net_")
+        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if Z.shape[1] != self.n_components_:
+            raise ValueError(
+                f"Z has {Z.shape[1]} columns but the model has {self.n_components_} latent "
+                "components. Pass what transform returns."
+            )
+        library = self._check_library_size(library_size, len(Z))
+        batch = batch_codes(batch, self.batches_, len(Z))
+        batch = None if batch is None else torch.from_numpy(batch)
+        module = in_float64(self.module_)
+        with torch.no_grad():
+            expected = module.decode(torch.from_numpy(Z.astype(np.float64)), library, batch)
+        return expected.numpy().astype(Z.dtype, copy=False)
+
+    def _check_library_size(self, library_size, n_samples):
+        """A library size for each row, as a tensor; None where the likelihood knows of none."""
+        if self.library_size_ is None:
+            return None
+        if library_size is None:
+            library_size = self.library_size_
+        library = np.asarray(library_size, dtype=np.float64)
+        if library.shape not in ((), (n_samples,)) or not (library >= 0).all():
+            raise ValueError(
+                f"library_size must be a number of counts, or one for each of the {n_samples} "
+                f"rows of Z; got {library_size!r}."
+            )
+        return torch.from_numpy(np.broadcast_to(library, n_samples).copy())
+
+    @property
+    def module_(self):
+        """The trained torch module, on the CPU and in evaluation mode."""
+        return self.net_.module_
+
+    def _validate_query(self, X):
+        return validate_data(
+            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+        )
+
+    @property
+    def _n_features_out(self):
+        return self.n_components_
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = self.likelihood in COUNT_LIKELIHOODS
+        tags.target_tags.multi_output = True
+        # score() is 1 - disparity of a stochastic net, not the R^2 the checks have in mind.
+        tags.regressor_tags.poor_score = True
+        return tags

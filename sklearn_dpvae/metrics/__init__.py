@@ -1,0 +1,38 @@
+"""How good is a map? Scores that do not depend on a map's pose, and spatial statistics."""
+
+from ._autocorrelation import geary, moran
+from ._distances import distance_correlation, stress
+from ._distortion import DistortionBounds, distortion_bounds
+from ._mantel import mantel
+from ._neighbors import (
+    median_position_error,
+    neighbourhood_hits,
+    radius_coverage,
+    spot_spacing,
+)
+from ._procrustes import (
+    ProcrustesTransform,
+    procrustes_align,
+    procrustes_disparity,
+    procrustes_distance,
+)
+from ._scorer import ProcrustesScorer
+
+__all__ = [
+    "DistortionBounds",
+    "ProcrustesScorer",
+    "ProcrustesTransform",
+    "distance_correlation",
+    "distortion_bounds",
+    "geary",
+    "mantel",
+    "median_position_error",
+    "moran",
+    "neighbourhood_hits",
+    "procrustes_align",
+    "procrustes_disparity",
+    "procrustes_distance",
+    "radius_coverage",
+    "spot_spacing",
+    "stress",
+]

@@ -1,0 +1,385 @@
+"""The recommended chain from counts to positions, as one estimator.
+
+Stands on the regressor and the preprocessing steps.
+"""
+
+import inspect
+
+import numpy as np
+from sklearn import get_config
+from sklearn.feature_selection import SelectorMixin
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing
+from sklearn.utils.metaestimators import available_if
+
+from ._likelihoods import COUNT_LIKELIHOODS
+from ._regressor import DPVAESpatialRegressor
+from .decomposition import SpatialPCA
+from .feature_selection import SpatiallyVariableGenes
+from .preprocessing import LogNormalizer, SectionScaler
+
+# The settings of the paper's experiments, as parameters of DPVAESpatialRegressor.
+PAPER_SETTINGS = {
+    "distance_weight": 1.0,
+    "alignment_weight": 0.0,
+    "kl_weight": 1.0,
+    "elbo_weight": 1.0,
+    "distance_loss": "absolute",
+    "hidden_layer_sizes": (128,),
+    "n_estimators": 1,
+    "max_samples": 1.0,
+    "activation": "relu",
+    "layer_norm": False,
+    "dropout": 0.0,
+    "input_dropout": 0.0,
+    "weight_decay": 0.0,
+    "batch_size": None,
+    "lr": 1e-3,
+    "lr_schedule": "constant",
+    "max_epochs": 1000,
+}
+
+
+def _final_step_has(method):
+    def check(pipeline):
+        getattr(pipeline._final_estimator, method)
+        return True
+
+    return check
+
+
+class SpatialPipeline(Pipeline):
+    """Pipeline that hands section labels to every step that takes them.
+
+    A plain Pipeline makes the caller name the steps (``scale__sections=...``) or switch on
+    metadata routing, and has no way to give the labels to a step's ``transform`` without it.
+    Here ``sections=`` is an argument of `fit`, `predict`, `score` ... and works with metadata
+    routing off and on, also inside GridSearchCV and cross_validate, and so is ``batch=`` of
+    `fit`. Where the last step has a likelihood of counts, it is given the counts of the selected
+    genes beside what the steps before it make of them. In all else it is scikit-learn's Pipeline.
+
+    Parameters
+    ----------
+    steps : list of tuples
+        (name, estimator) pairs in order.
+    transform_input : list of str, default=None
+        See `sklearn.pipeline.Pipeline`.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where fitted transformers are cached.
+    verbose : bool, default=False
+        Whether the time of each step is printed.
+
+    See Also
+    --------
+    make_spatial_pipeline : The recommended steps.
+
+    Examples
+    --------
+    >>> from sklearn_dpvae import DPVAESpatialRegressor
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> from sklearn_dpvae.pipeline import SpatialPipeline
+    >>> from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
+    >>> tissue = make_tissue(200, 50, n_sections=2, random_state=0)
+    >>> pipe = SpatialPipeline([
+    ...     ("normalize", LogNormalizer()),
+    ...     ("scale", SectionScaler()),
+    ...     ("dpvae", DPVAESpatialRegressor(max_epochs=2, random_state=0)),
+    ... ])
+    >>> pipe = pipe.fit(tissue.X, tissue.coords, sections=tissue.sections)
+    >>> pipe.predict(tissue.X, sections=tissue.sections).shape
+    (200, 2)
+    """
+
+    def fit(self, X, y=None, *, sections=None, batch=None, counts=None, **params):
+        """Fit all steps.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_genes)
+            What the first step takes: counts, in the recommended chain.
+        y : array-like of shape (n_cells, n_dims)
+            Positions, in tissue units.
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row; None means one section.
+        batch : array-like of shape (n_cells,), default=None
+            Batch of each row, for steps that are conditioned on it.
+        counts : {array-like, sparse matrix} of shape (n_cells, n_counted_genes), default=None
+            What a likelihood of counts explains. None takes `X`, restricted to the genes that
+            the steps select.
+        **params : dict
+            Other parameters of steps, as `sklearn.pipeline.Pipeline.fit` takes them.
+
+        Returns
+        -------
+        self
+        """
+        labels = {"sections": sections, "batch": batch, "counts": counts}
+        if counts is None and self._explains_counts():
+            self._fit_with_counts(X, y, labels, params)
+            return self
+        return super().fit(X, y, **self._for_steps("fit", labels), **params)
+
+    def fit_transform(self, X, y=None, *, sections=None, batch=None, counts=None, **params):
+        """Fit all steps and return what the last one makes of `X`.
+
+        Parameters
+        ----------
+        X, y, sections, batch, counts, **params
+            See `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_components)
+        """
+        labels = {"sections": sections, "batch": batch, "counts": counts}
+        if counts is None and self._explains_counts():
+            Xt = self._fit_with_counts(X, y, labels, params)
+            return self._final_estimator.transform(Xt)
+        return super().fit_transform(X, y, **self._for_steps("fit", labels), **params)
+
+    @available_if(_final_step_has("partial_fit"))
+    def partial_fit(self, X, y, *, sections=None, batch=None, counts=None):
+        """Fine-tune the last step on located cells of another section.
+
+        The other steps stay as fitted, so the genes remain the same.
+
+        Parameters
+        ----------
+        X, y, sections, batch, counts
+            See `fit`.
+
+        Returns
+        -------
+        self
+        """
+        if counts is None and self._explains_counts():
+            counts = self._of_selected_genes(X)
+        given = {"batch": batch, "counts": counts}
+        given = {name: value for name, value in given.items() if value is not None}
+        return self._finish("partial_fit", X, y, sections=sections, **given)
+
+    @available_if(_final_step_has("predict"))
+    def predict(self, X, *, sections=None, **params):
+        """Predict positions.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_genes)
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row.
+        **params : dict
+            Passed to the last step's `predict`: ``return_std``, ``anchors``.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_dims)
+            Or what the last step's `predict` returns otherwise.
+        """
+        return self._finish("predict", X, sections=sections, **params)
+
+    @available_if(_final_step_has("calibrate"))
+    def calibrate(self, X, y, *, sections=None):
+        """Calibrate the last step's uncertainty on located cells that were not in the fit.
+
+        Parameters
+        ----------
+        X, y, sections
+            See `fit`.
+
+        Returns
+        -------
+        self
+        """
+        return self._finish("calibrate", X, y, sections=sections)
+
+    @available_if(_final_step_has("predict_radius"))
+    def predict_radius(self, X, *, level=0.95, sections=None):
+        """Distance from the predicted position that holds the true one with a probability.
+
+        Parameters
+        ----------
+        X, sections
+            See `predict`.
+        level : float, default=0.95
+            The probability.
+
+        Returns
+        -------
+        ndarray of shape (n_cells,)
+            Radii in tissue units.
+        """
+        return self._finish("predict_radius", X, sections=sections, level=level)
+
+    @available_if(_final_step_has("transform"))
+    def transform(self, X, *, sections=None):
+        """Latent means of cells.
+
+        Parameters
+        ----------
+        X, sections
+            See `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_components)
+        """
+        return self._finish("transform", X, sections=sections)
+
+    @available_if(_final_step_has("score"))
+    def score(self, X, y=None, *, sections=None):
+        """Score of the last step, for DPVAESpatialRegressor 1 - Procrustes disparity.
+
+        Parameters
+        ----------
+        X, y, sections
+            See `fit`.
+
+        Returns
+        -------
+        float
+        """
+        return self._finish("score", X, y, sections=sections)
+
+    def _for_steps(self, method, labels):
+        """Labels as parameters of `Pipeline.fit`: once under routing, else one a step."""
+        routed = {}
+        for label, values in labels.items():
+            takers = [name for _, name, step in self._iter() if _takes(step, method, label)]
+            if values is None or not takers:
+                continue
+            if get_config()["enable_metadata_routing"]:
+                routed[label] = values
+            else:
+                routed |= {f"{name}__{label}": values for name in takers}
+        return routed
+
+    def _explains_counts(self):
+        """Whether the last step needs counts beside what the others make of them."""
+        likelihood = getattr(self._final_estimator, "likelihood", None)
+        return len(self.steps) > 1 and likelihood in COUNT_LIKELIHOODS
+
+    def _fit_with_counts(self, X, y, labels, params):
+        """Fit the last step after the others: only they tell which genes' counts to give it."""
+        name, final = self.steps[-1]
+        own = {k: v for k, v in params.items() if k.startswith(f"{name}__")}
+        others = {k: v for k, v in params.items() if k not in own}
+        head = type(self)(
+            [*self.steps[:-1], (name, "passthrough")], memory=self.memory, verbose=self.verbose
+        )
+        Xt = head.fit_transform(X, y, sections=labels["sections"], **others)
+        self.steps = [*head.steps[:-1], (name, final)]
+        given = {k.removeprefix(f"{name}__"): v for k, v in own.items()}
+        for label in ("sections", "batch"):
+            given |= _given(final, "fit", label, labels[label])
+        final.fit(Xt, y, **{"counts": self._of_selected_genes(X)} | given)
+        return Xt
+
+    def _of_selected_genes(self, X):
+        """The columns of X that the fitted steps keep, up to the first that makes new ones."""
+        columns = np.arange(np.shape(X)[1])
+        for _, _, step in self._iter(with_final=False):
+            if getattr(step, "n_features_in_", len(columns)) != len(columns):
+                break
+            if isinstance(step, SelectorMixin):
+                columns = columns[step.get_support(indices=True)]
+        return _safe_indexing(X, columns, axis=1)
+
+    def _finish(self, method, X, *args, sections=None, **params):
+        """Transform by all but the last step, then call a method of that."""
+        for _, _, step in self._iter(with_final=False):
+            X = step.transform(X, **_sections_for(step, "transform", sections))
+        final = self._final_estimator
+        params |= _sections_for(final, method, sections)
+        result = getattr(final, method)(X, *args, **params)
+        return self if result is final else result
+
+
+def _takes(step, method, label):
+    method = getattr(step, method, None)
+    return method is not None and label in inspect.signature(method).parameters
+
+
+def _given(step, method, label, values):
+    return {label: values} if values is not None and _takes(step, method, label) else {}
+
+
+def _sections_for(step, method, sections):
+    return _given(step, method, "sections", sections)
+
+
+def make_spatial_pipeline(
+    *,
+    query="same_section",
+    n_top_genes=2000,
+    n_spatial_components=20,
+    memory=None,
+    verbose=0,
+    random_state=None,
+    **regressor_params,
+):
+    """Make the recommended chain: counts in, positions out.
+
+    Library-size normalization and log1p, the genes with the most spatial autocorrelation on the
+    reference, z-scores by section, clipped at 3, components of spatially smoothed expression,
+    then `DPVAESpatialRegressor`.
+
+    Parameters
+    ----------
+    query : {"same_section", "new_section"}, default="same_section"
+        By which statistics cells without positions are z-scored: those of the reference, or
+        their own. Choose "new_section" when the query is another section than the reference:
+        it removes the shift between the two, but needs the query's cells in one call of
+        `predict`, whose answers then depend on each other.
+    n_top_genes : int, default=2000
+        Number of genes to keep.
+    n_spatial_components : int or None, default=20
+        Number of components that genes are projected on, by `SpatialPCA`. None gives the genes
+        themselves to the net, as in the paper.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where the fitted preprocessing is cached, which saves time in a grid search over
+        parameters of the regressor.
+    verbose : int, default=0
+        1 shows a progress bar of the training, 2 a line an epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the components and of the training.
+    **regressor_params : dict
+        Parameters of `DPVAESpatialRegressor`.
+
+    Returns
+    -------
+    SpatialPipeline
+        With the steps "normalize", "genes", "scale", "components" and "dpvae", so that a grid
+        search addresses ``dpvae__distance_weight``, ``genes__n_top_genes`` ...
+
+    See Also
+    --------
+    SpatialPipeline : Any other chain with section labels.
+
+    Examples
+    --------
+    >>> from sklearn_dpvae import make_spatial_pipeline
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(300, 60, random_state=0)
+    >>> reference, query = slice(0, 250), slice(250, 300)
+    >>> pipe = make_spatial_pipeline(max_epochs=3, random_state=0)
+    >>> pipe = pipe.fit(tissue.X[reference], tissue.coords[reference])
+    >>> pipe.predict(tissue.X[query]).shape
+    (50, 2)
+    """
+    components = "passthrough"
+    if n_spatial_components is not None:
+        components = SpatialPCA(n_spatial_components, random_state=random_state)
+    regressor = DPVAESpatialRegressor(
+        verbose=verbose, random_state=random_state, **regressor_params
+    )
+    return SpatialPipeline(
+        [
+            ("normalize", LogNormalizer()),
+            ("genes", SpatiallyVariableGenes(n_top_genes=n_top_genes)),
+            # Rare counts in shallow cells have z-scores of 20 and more.
+            ("scale", SectionScaler(query=query, clip=3.0)),
+            ("components", components),
+            ("dpvae", regressor),
+        ],
+        memory=memory,
+    )

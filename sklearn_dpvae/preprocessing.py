@@ -1,0 +1,401 @@
+"""Preprocessing of expression: library-size normalization and z-scores by section."""
+
+import numbers
+from typing import ClassVar
+
+import numpy as np
+from scipy import sparse
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments
+from ._validation import check_sections
+
+__all__ = ["LogNormalizer", "SectionScaler"]
+
+
+class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Divide counts by library size and take logarithms.
+
+    A count :math:`x_{ij}` of a cell with library size :math:`L_i = \\sum_j x_{ij}` becomes
+    :math:`\\log(1 + x_{ij} T / L_i)`, T being the target sum. Sparse input stays sparse.
+
+    Parameters
+    ----------
+    target_sum : float, default=None
+        Counts per cell after the division, T. None takes the median library size of the cells
+        that `fit` is given, so that queries are brought to the scale of the reference.
+    empty_rows : {"keep", "error"}, default="keep"
+        What becomes of a row without a single count, which has no library size. "keep" leaves
+        its zeros and leaves it out of the median; "error" refuses it in `fit` and in `transform`,
+        naming the rows. Nothing can be said about the place of an empty cell, so pipelines that
+        place cells should refuse it.
+
+    Attributes
+    ----------
+    target_sum_ : float
+        The target sum in use.
+    n_features_in_ : int
+        Number of genes seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the genes, where `X` had string names.
+
+    See Also
+    --------
+    SectionScaler : z-scores by section, the step after this one.
+
+    Notes
+    -----
+    The library size is that of the genes passed: choose genes after this step, not before it.
+    Float32 and float64 are kept, other types become float64. The results are those of
+    ``scanpy.pp.normalize_total`` followed by ``scanpy.pp.log1p``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_dpvae.preprocessing import LogNormalizer
+    >>> counts = np.array([[1, 3], [4, 4], [6, 10]])
+    >>> normalizer = LogNormalizer().fit(counts)
+    >>> normalizer.target_sum_
+    8.0
+    >>> np.expm1(normalizer.transform(counts))
+    array([[2., 6.],
+           [4., 4.],
+           [3., 5.]])
+    """
+
+    _parameter_constraints: ClassVar[dict] = {
+        "target_sum": [None, Interval(numbers.Real, 0, None, closed="neither")],
+        "empty_rows": [StrOptions({"keep", "error"})],
+    }
+
+    def __init__(self, target_sum=None, empty_rows="keep"):
+        self.target_sum = target_sum
+        self.empty_rows = empty_rows
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None):
+        """Learn the target sum.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Counts of the reference.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        self : LogNormalizer
+
+        Raises
+        ------
+        ValueError
+            If values are negative, NaN or infinite, or a row is empty and `empty_rows` is
+            "error".
+        """
+        _, sizes = self._counts_and_sizes(X)
+        target_sum = self.target_sum
+        if target_sum is None:
+            if not sizes.any():
+                raise ValueError(
+                    "All rows of X are empty, so there is no median library size. Pass counts, or "
+                    "set target_sum."
+                )
+            target_sum = np.median(sizes[sizes > 0])
+        validate_data(self, X, skip_check_array=True)
+        self.target_sum_ = float(target_sum)
+        return self
+
+    def transform(self, X):
+        """Normalize counts.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Counts. They are not modified.
+
+        Returns
+        -------
+        X_new : {ndarray, CSR matrix} of shape (n_samples, n_features)
+            Natural logarithms of one plus the normalized counts; sparse where `X` is.
+
+        Raises
+        ------
+        ValueError
+            If values are negative, NaN or infinite, or a row is empty and `empty_rows` is
+            "error".
+        """
+        check_is_fitted(self)
+        counts, sizes = self._counts_and_sizes(X, copy=True)
+        validate_data(self, X, reset=False, skip_check_array=True)
+        X = counts
+        # An empty row has nothing to be multiplied.
+        sizes[sizes == 0] = 1
+        factors = (self.target_sum_ / sizes).astype(X.dtype)
+        if sparse.issparse(X):
+            X.data *= np.repeat(factors, np.diff(X.indptr))
+            np.log1p(X.data, out=X.data)
+        else:
+            X *= factors[:, None]
+            np.log1p(X, out=X)
+        return X
+
+    def _counts_and_sizes(self, X, *, copy=False):
+        """Return the validated counts and the library sizes of the rows."""
+        hint = "Library sizes need counts: pass them raw, neither scaled nor centered."
+        X = check_matrix(X, self, copy=copy, negative_hint=hint)
+        sizes = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
+        empty = np.flatnonzero(sizes == 0)
+        if len(empty) and self.empty_rows == "error":
+            some = ", ".join(map(str, empty[:5])) + (", ..." if len(empty) > 5 else "")
+            raise ValueError(
+                f"{len(empty)} of {len(sizes)} rows of X have no counts (rows {some}), so they "
+                "have no library size. Drop them first, for example with X[X.sum(axis=1) > 0], or "
+                'keep them as zeros with empty_rows="keep".'
+            )
+        return X, sizes
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "target_sum_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.input_tags.positive_only = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
+    """Center and scale every gene within each section.
+
+    Sections differ in depth, staining and chemistry. Each section of the reference is z-scored by
+    its own means and standard deviations, so that a gene says how high it is for its section.
+
+    Parameters
+    ----------
+    query : {"same_section", "new_section"}, default="same_section"
+        By which statistics `transform` scales.
+
+        - "same_section": those learned in `fit`. A row whose label in `sections` was seen in `fit`
+          is scaled by that section, any other row by the pooled statistics. A row's result does
+          not depend on the other rows.
+        - "new_section": those of the rows passed to `transform`, by section where labels are
+          given, else as one section. Use it to bring a query from another section to the scale of
+          the reference; it takes a query that covers similar tissue. A section of one row has no
+          spread and is scaled by the pooled statistics of `fit`.
+    clip : float, default=10.0
+        z-scores beyond plus or minus this value are set to it, None for no limit. It keeps a
+        few counts of a rare gene from dominating.
+
+    Attributes
+    ----------
+    mean_ : ndarray of shape (n_features_in_,), dtype float64
+        Pooled means: those of all rows.
+    scale_ : ndarray of shape (n_features_in_,), dtype float64
+        Pooled scales: root mean square over the rows of deviations from the mean of the row's
+        section, so that differences between sections do not widen it.
+    sections_ : ndarray of shape (n_sections,)
+        Labels of the sections; ``array([0])`` where none were given.
+    section_means_ : ndarray of shape (n_sections, n_features_in_), dtype float64
+        Means by section.
+    section_scales_ : ndarray of shape (n_sections, n_features_in_), dtype float64
+        Population standard deviations by section; 1 for genes that are constant there.
+    n_features_in_ : int
+        Number of genes seen in `fit`.
+    feature_names_in_ : ndarray of shape (n_features_in_,)
+        Names of the genes, where `X` had string names.
+
+    See Also
+    --------
+    LogNormalizer : The step before this one.
+
+    Notes
+    -----
+    Sparse input is accepted, but z-scores of zeros are not zeros: the result is dense, so choose
+    genes first. Float32 and float64 are kept, other types become float64.
+
+    With metadata routing enabled, `fit` and `transform` request `sections` by default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_dpvae.preprocessing import SectionScaler
+    >>> X = np.array([[1.0], [3.0], [10.0], [30.0]])
+    >>> sections = ["a", "a", "b", "b"]
+    >>> scaler = SectionScaler()
+    >>> scaler.fit_transform(X, sections=sections).ravel()
+    array([-1.,  1., -1.,  1.])
+    >>> scaler.transform([[4.0]], sections=["a"])
+    array([[2.]])
+
+    A query from another section is scaled by itself:
+
+    >>> scaler.set_params(query="new_section").transform([[100.0], [500.0]]).ravel()
+    array([-1.,  1.])
+    """
+
+    __metadata_request__fit: ClassVar = {"sections": True}
+    __metadata_request__transform: ClassVar = {"sections": True}
+
+    _parameter_constraints: ClassVar[dict] = {
+        "query": [StrOptions({"same_section", "new_section"})],
+        "clip": [None, Interval(numbers.Real, 0, None, closed="neither")],
+    }
+
+    def __init__(self, query="same_section", clip=10.0):
+        self.query = query
+        self.clip = clip
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X, y=None, *, sections=None):
+        """Learn the statistics of the reference.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Expression, as a rule log-normalized.
+        y : None
+            Ignored.
+        sections : array-like of shape (n_samples,), default=None
+            One label per row. None means that all rows are of one section.
+
+        Returns
+        -------
+        self : SectionScaler
+
+        Raises
+        ------
+        ValueError
+            If values are NaN or infinite, or labels are missing or not one per row.
+        """
+        self._learn(X, sections)
+        return self
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_transform(self, X, y=None, *, sections=None):
+        """Learn the statistics of the reference and scale it by section, whatever `query` says.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Expression, as a rule log-normalized. It is not modified.
+        y : None
+            Ignored.
+        sections : array-like of shape (n_samples,), default=None
+            One label per row. None means that all rows are of one section.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            z-scores.
+
+        Raises
+        ------
+        ValueError
+            If values are NaN or infinite, or labels are missing or not one per row.
+        """
+        checked, codes = self._learn(X, sections)
+        return self._scaled(checked, self.section_means_, self.section_scales_, codes)
+
+    def transform(self, X, *, sections=None):
+        """Scale a query, by the statistics that `query` says.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_samples, n_features)
+            Expression on the scale of what was passed to `fit`. It is not modified.
+        sections : array-like of shape (n_samples,), default=None
+            One label per row.
+
+        Returns
+        -------
+        X_new : ndarray of shape (n_samples, n_features)
+            z-scores.
+
+        Raises
+        ------
+        ValueError
+            If values are NaN or infinite, or labels are missing or not one per row.
+        """
+        check_is_fitted(self)
+        checked = check_matrix(X, self)
+        codes, labels = check_sections(sections, checked.shape[0])
+        validate_data(self, X, reset=False, skip_check_array=True)
+
+        if self.query == "new_section":
+            moments = section_moments(checked, codes, len(labels))
+            means, scales = section_tables(*moments, fallback=(self.mean_, self.scale_))
+        else:
+            # The last row of the tables, the pooled statistics, serves all labels not seen in fit.
+            means = np.vstack([self.section_means_, self.mean_])
+            scales = np.vstack([self.section_scales_, self.scale_])
+            # As text, because the same labels may come as numbers once and as objects then.
+            seen = {str(label): row for row, label in enumerate(self.sections_.tolist())}
+            rows = [seen.get(str(label), len(seen)) for label in labels.tolist()]
+            if sections is None:
+                rows = [len(seen)]
+            codes = np.array(rows)[codes]
+        return self._scaled(checked, means, scales, codes)
+
+    def _learn(self, X, sections):
+        """Set the fitted attributes; return the validated matrix and section codes."""
+        checked = check_matrix(X, self)
+        codes, labels = check_sections(sections, checked.shape[0])
+
+        means, variances, sizes = section_moments(checked, codes, len(labels))
+        shares = sizes / sizes.sum()
+        mean = shares @ means
+        pooled = mean, usable_scale(mean, shares @ variances)
+
+        validate_data(self, X, skip_check_array=True)
+        self.mean_, self.scale_ = pooled
+        self.sections_ = labels
+        self.section_means_, self.section_scales_ = section_tables(
+            means, variances, sizes, fallback=pooled
+        )
+        return checked, codes
+
+    def _scaled(self, X, means, scales, rows):
+        """Return z-scores of X; `rows` says which row of the tables a row of X is scaled by."""
+        Z = X.toarray() if sparse.issparse(X) else np.array(X)
+        means = means.astype(Z.dtype, copy=False)
+        scales = scales.astype(Z.dtype, copy=False)
+        for start in range(0, len(Z), ROWS_AT_A_TIME):
+            block = slice(start, start + ROWS_AT_A_TIME)
+            Z[block] -= means[rows[block]]
+            Z[block] /= scales[rows[block]]
+        if self.clip is not None:
+            np.clip(Z, -self.clip, self.clip, out=Z)
+        return Z
+
+    def __sklearn_is_fitted__(self):
+        return hasattr(self, "section_scales_")
+
+    def __sklearn_tags__(self):
+        tags = super().__sklearn_tags__()
+        tags.input_tags.sparse = True
+        tags.transformer_tags.preserves_dtype = ["float64", "float32"]
+        return tags
+
+
+def section_moments(X, codes, n_sections):
+    """Means and variances of the genes by section, (n_sections, n_features), and section sizes."""
+    parts = [X] if n_sections == 1 else (X[codes == code] for code in range(n_sections))
+    means, variances = zip(*map(column_moments, parts), strict=True)
+    return np.array(means), np.array(variances), np.bincount(codes, minlength=n_sections)
+
+
+def section_tables(means, variances, sizes, *, fallback):
+    """Means and scales by section; sections of one row take the `fallback` pair."""
+    means, scales = means.copy(), usable_scale(means, variances)
+    means[sizes == 1], scales[sizes == 1] = fallback
+    return means, scales
+
+
+def usable_scale(mean, variance):
+    """Standard deviations, 1 where they are nothing but rounding of the values."""
+    scale = np.sqrt(variance)
+    return np.where(scale <= 10 * np.finfo(np.float64).eps * np.abs(mean), 1.0, scale)
