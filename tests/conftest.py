@@ -1,0 +1,21 @@
+"""Settings and data that all tests share."""
+
+import pytest
+import torch
+from sklearn.utils import Bunch
+
+from sklearn_dpvae.datasets import make_tissue
+
+# One thread is faster than several for nets this small, on a busy machine much faster.
+torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def _tissue():
+    return make_tissue(n_cells=300, n_genes=60, n_sections=2, random_state=0)
+
+
+@pytest.fixture
+def tissue(_tissue):
+    """Two sections of 150 cells and 60 genes: X, coords, sections, genes, cell_types ..."""
+    return Bunch(**{key: value.copy() for key, value in _tissue.items()})

@@ -1,0 +1,285 @@
+"""AnnData in and out: the same numbers as the pipeline alone, whatever holds them."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+
+anndata = pytest.importorskip("anndata")
+pandas = pytest.importorskip("pandas")
+
+from scipy import sparse  # noqa: E402
+from sklearn.neighbors import KNeighborsRegressor  # noqa: E402
+from sklearn.pipeline import make_pipeline  # noqa: E402
+
+import sklearn_dpvae  # noqa: E402
+import sklearn_dpvae.anndata as dpa  # noqa: E402
+from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
+from sklearn_dpvae._persistence import load, save  # noqa: E402
+from sklearn_dpvae.preprocessing import LogNormalizer  # noqa: E402
+
+SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
+
+
+def as_anndata(tissue, rows=slice(None)):
+    adata = anndata.AnnData(
+        tissue.X[rows].astype(np.float32),
+        obs=pandas.DataFrame(
+            {"section": pandas.Categorical(tissue.sections[rows].astype(str))},
+            index=[f"cell{i}" for i in np.arange(300)[rows]],
+        ),
+        var=pandas.DataFrame(index=tissue.genes),
+    )
+    adata.obsm["spatial"] = tissue.coords[rows]
+    return adata
+
+
+@pytest.fixture
+def adata(tissue):
+    return as_anndata(tissue)
+
+
+@pytest.fixture
+def model(adata):
+    return dpa.fit(adata, **SMALL)
+
+
+def test_fit_is_the_pipeline_on_counts_positions_and_sections(tissue, adata, model):
+    pipeline = make_spatial_pipeline(**SMALL)
+    labels = tissue.sections.astype(str)
+    pipeline.fit(tissue.X.astype(np.float32), tissue.coords, sections=labels)
+    query = adata.copy()
+    assert dpa.predict(model, query) is None
+    expected = pipeline.predict(tissue.X.astype(np.float32), sections=labels)
+    np.testing.assert_array_equal(query.obsm["spatial_dpvae"], expected)
+    np.testing.assert_array_equal(
+        query.obsm["X_dpvae"], pipeline.transform(tissue.X.astype(np.float32), sections=labels)
+    )
+    np.testing.assert_array_equal(model.genes, tissue.genes)
+    assert model.section_key == "section"
+
+
+def test_spread_is_written_where_the_estimator_has_one(adata, model, monkeypatch):
+    regressor = type(model.pipeline[-1])
+    plain = regressor.predict
+
+    def with_std(self, X, *, anchors=None, sections=None, return_std=False):
+        coords = plain(self, X, sections=sections)
+        coords = coords[0] if isinstance(coords, tuple) else coords
+        return (coords, np.arange(len(coords), dtype=float)) if return_std else coords
+
+    monkeypatch.setattr(regressor, "predict", with_std)
+    dpa.predict(model, adata)
+    np.testing.assert_array_equal(adata.obs["dpvae_std"], np.arange(300.0))
+
+
+def test_provenance_survives_a_file(adata, model, tmp_path):
+    dpa.predict(model, adata)
+    adata.write_h5ad(tmp_path / "placed.h5ad")
+    back = anndata.read_h5ad(tmp_path / "placed.h5ad")
+    np.testing.assert_array_equal(back.obsm["spatial_dpvae"], adata.obsm["spatial_dpvae"])
+    told = back.uns["dpvae"]
+    assert told["version"] == sklearn_dpvae.__version__
+    assert told["estimator"] == "SpatialPipeline"
+    assert told["layer"] == "X"
+    assert told["n_genes_missing"] == 0
+    assert json.loads(told["params"])["dpvae__max_epochs"] == 2
+    np.testing.assert_array_equal(told["genes"].astype(str), model.genes)
+
+
+def test_genes_are_matched_by_name(adata, model):
+    shuffled = adata[:, np.random.default_rng(0).permutation(adata.n_vars)].copy()
+    extra = anndata.AnnData(
+        sparse.csr_matrix((adata.n_obs, 3), dtype=np.float32),
+        obs=adata.obs,
+        var=pandas.DataFrame(index=["a", "b", "c"]),
+    )
+    wider = anndata.concat([shuffled, extra], axis=1, merge="first")
+    wider.obs = adata.obs.copy()
+    dpa.predict(model, adata)
+    dpa.predict(model, wider)
+    np.testing.assert_array_equal(wider.obsm["spatial_dpvae"], adata.obsm["spatial_dpvae"])
+
+
+def test_missing_genes_are_zeros_and_said_once(adata, model):
+    silenced = adata.copy()
+    silenced.X = sparse.csr_matrix(adata.X.toarray() * (np.arange(60) != 5))
+    dpa.predict(model, silenced)
+    lacking = adata[:, np.arange(adata.n_vars) != 5].copy()
+    with pytest.warns(UserWarning, match="1 of the reference's 60 genes are missing") as caught:
+        dpa.predict(model, lacking, chunk_size=100)
+    assert len(caught) == 1
+    np.testing.assert_allclose(
+        lacking.obsm["spatial_dpvae"], silenced.obsm["spatial_dpvae"], rtol=1e-4, atol=1e-2
+    )
+    assert lacking.uns["dpvae"]["n_genes_missing"] == 1
+    with pytest.raises(ValueError, match=r"min_share=0\.99"):
+        dpa.predict(model, lacking, min_share=0.99)
+
+
+@pytest.mark.parametrize("layer", ["counts", "raw"])
+def test_layers_are_remembered(tissue, adata, model, layer):
+    dpa.predict(model, adata)
+    moved = adata.copy()
+    if layer == "raw":
+        moved.raw = adata
+    else:
+        moved.layers["counts"] = adata.X.copy()
+    moved.X = sparse.csr_matrix(np.full(adata.shape, 7, dtype=np.float32))
+    again = dpa.fit(moved, layer=layer, **SMALL)
+    dpa.predict(again, moved)
+    np.testing.assert_array_equal(moved.obsm["spatial_dpvae"], adata.obsm["spatial_dpvae"])
+    assert moved.uns["dpvae"]["layer"] == layer
+    with pytest.raises(ValueError, match="layer='nothing'"):
+        dpa.predict(again, moved, layer="nothing")
+
+
+def test_section_key_of_another_name_and_of_none(tissue, adata, model):
+    dpa.predict(model, adata)
+    table = adata.copy()
+    table.obs = table.obs.rename(columns={"section": "region"})
+    again = dpa.fit(table, section_key="region", **SMALL)
+    dpa.predict(again, table)
+    np.testing.assert_array_equal(table.obsm["spatial_dpvae"], adata.obsm["spatial_dpvae"])
+
+    counts = tissue.X.astype(np.float32)
+    pipeline = make_spatial_pipeline(**SMALL).fit(counts, tissue.coords)
+    alone = dpa.fit(adata, section_key=None, **SMALL)
+    assert alone.section_key is None
+    alone.predict(adata)
+    np.testing.assert_array_equal(adata.obsm["spatial_dpvae"], pipeline.predict(counts))
+    # A query without the column is one section.
+    del adata.obs["section"]
+    model.predict(adata)
+    np.testing.assert_array_equal(
+        adata.obsm["spatial_dpvae"], model.pipeline.predict(counts, sections=None)
+    )
+
+
+@pytest.mark.parametrize("dense", [False, True])
+@pytest.mark.parametrize("query", ["same_section", "new_section"])
+@pytest.mark.parametrize("reconstruction", ["auto", "mds"])
+def test_backed_mode_reads_by_chunks(adata, tmp_path, dense, query, reconstruction):
+    model = dpa.fit(adata, query=query, reconstruction=reconstruction, **SMALL)
+    small = adata[::3].copy()
+    if dense:
+        small.X = small.X.toarray()
+    dpa.predict(model, small)
+    bare = anndata.AnnData(small.X, obs=small.obs, var=small.var)
+    bare.write_h5ad(tmp_path / "query.h5ad")
+    before = (tmp_path / "query.h5ad").read_bytes()
+    backed = anndata.read_h5ad(tmp_path / "query.h5ad", backed="r")
+    dpa.predict(model, backed, chunk_size=17)
+    assert backed.isbacked
+    # Blocks of other sizes round differently in the matrix products before the net.
+    np.testing.assert_allclose(
+        backed.obsm["spatial_dpvae"], small.obsm["spatial_dpvae"], rtol=1e-4, atol=1e-2
+    )
+    with pytest.raises(ValueError, match="to_memory"):
+        dpa.predict(model, backed, copy=True)
+    backed.file.close()
+    assert (tmp_path / "query.h5ad").read_bytes() == before
+
+
+def test_anchors_come_back_as_given(adata, model):
+    known = np.full((300, 2), np.nan)
+    given = [0, 50, 100, 160, 200, 290]
+    known[given] = adata.obsm["spatial"][given]
+    adata.obsm["known"] = known
+    dpa.predict(model, adata, anchors_key="known", chunk_size=70)
+    np.testing.assert_array_equal(adata.obsm["spatial_dpvae"][given], known[given])
+    expected = model.pipeline.predict(
+        adata.X, sections=np.asarray(adata.obs["section"]), anchors=known
+    )
+    np.testing.assert_allclose(adata.obsm["spatial_dpvae"], expected, atol=1e-2)
+    with pytest.raises(ValueError, match=r"anchors_key='nowhere'; \.obsm has"):
+        dpa.predict(model, adata, anchors_key="nowhere")
+
+
+def test_copy_and_key_added(adata, model):
+    before = adata.copy()
+    placed = dpa.predict(model, adata, copy=True, key_added="second")
+    assert set(adata.obsm) == set(before.obsm)
+    assert {"spatial_second", "X_second"} <= set(placed.obsm)
+    assert "second" in placed.uns
+    np.testing.assert_array_equal(adata.X.toarray(), before.X.toarray())
+
+
+def test_scanpy_goes_on_from_here(adata, model):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scanpy = pytest.importorskip("scanpy")
+        matplotlib = pytest.importorskip("matplotlib")
+        matplotlib.use("agg")
+        dpa.predict(model, adata)
+        scanpy.pp.neighbors(adata, use_rep="X_dpvae", n_neighbors=5, method="gauss")
+        scanpy.tl.diffmap(adata, n_comps=3)
+        ax = scanpy.pl.embedding(adata, "spatial_dpvae", color="section", show=False)
+        assert len(ax.collections) >= 1
+        ax.figure.clear()
+    assert adata.obsp["connectivities"].shape == (300, 300)
+
+
+def test_model_is_saved_and_loaded(adata, model, tmp_path):
+    save(model, tmp_path / "model.dpvae")
+    loaded = load(tmp_path / "model.dpvae")
+    assert isinstance(loaded, dpa.AnnDataModel)
+    first, second = loaded.predict(adata, copy=True), model.predict(adata, copy=True)
+    np.testing.assert_array_equal(first.obsm["spatial_dpvae"], second.obsm["spatial_dpvae"])
+
+
+def test_models_of_other_origin(tissue, adata, model):
+    dpa.predict(model, adata)
+    expected = adata.obsm["spatial_dpvae"]
+    labels = tissue.sections.astype(str)
+    # As the command line writes it.
+    dpa.predict({"pipeline": model.pipeline, "genes": tissue.genes}, adata, section_key="section")
+    np.testing.assert_array_equal(adata.obsm["spatial_dpvae"], expected)
+    # Fitted on a data frame.
+    frame = pandas.DataFrame(tissue.X.toarray().astype(np.float32), columns=tissue.genes)
+    pipeline = make_spatial_pipeline(**SMALL).fit(frame, tissue.coords, sections=labels)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="X does not have valid feature names")
+        dpa.predict(pipeline, adata, section_key="section")
+    np.testing.assert_allclose(adata.obsm["spatial_dpvae"], expected, rtol=1e-3, atol=1)
+
+
+def test_any_estimator_can_be_fitted(tissue, adata):
+    pipeline = make_pipeline(LogNormalizer(), KNeighborsRegressor(5))
+    model = dpa.fit(adata, pipeline)
+    assert model.pipeline is pipeline
+    dpa.predict(model, adata)
+    np.testing.assert_allclose(adata.obsm["spatial_dpvae"], pipeline.predict(adata.X))
+    assert "X_dpvae" not in adata.obsm
+    with pytest.raises(TypeError, match="both a pipeline and parameters"):
+        dpa.fit(adata, pipeline, max_epochs=2)
+
+
+def test_errors(adata, model):
+    with pytest.raises(TypeError, match="does not know the names of its genes"):
+        dpa.predict(model.pipeline, adata)
+    with pytest.raises(TypeError, match=r"\(model, adata\)"):
+        dpa.predict(adata, model)
+    with pytest.raises(ValueError, match="chunk_size"):
+        dpa.predict(model, adata, chunk_size=0)
+    with pytest.raises(ValueError, match="section_key='slide'"):
+        dpa.predict(model, adata, section_key="slide")
+    del adata.obsm["spatial"]
+    with pytest.raises(ValueError, match="adata has no positions"):
+        dpa.fit(adata, **SMALL)
+    assert "spatial_dpvae" not in adata.obsm
+
+
+def test_repeated_names_warn(adata, model):
+    names = adata.var_names.tolist()
+    names[3] = names[2]
+    adata.var_names = names
+    with pytest.warns(UserWarning) as caught:
+        dpa.predict(model, adata)
+    assert any("occur more than once" in str(warning.message) for warning in caught)
+
+
+def test_module_does_not_hide_the_package_of_its_name():
+    assert hasattr(anndata, "AnnData")
+    assert not hasattr(dpa, "AnnData")

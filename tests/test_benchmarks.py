@@ -1,0 +1,195 @@
+"""The accuracy benchmark runs on any folder of sections, resumes, and says what it ran."""
+
+import json
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+
+from sklearn_dpvae.datasets import make_tissue
+
+BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+
+
+@pytest.fixture(scope="module")
+def accuracy():
+    if not BENCHMARKS.is_dir():
+        pytest.skip("the benchmarks are not part of an installed package")
+    path = list(sys.path)
+    sys.path.insert(0, str(BENCHMARKS))
+    import accuracy
+
+    yield accuracy
+    sys.path[:] = path
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """One file of two sections, and one of a single section without labels."""
+    anndata = pytest.importorskip("anndata")
+    path = tmp_path_factory.mktemp("sections")
+    tissue = make_tissue(450, 60, n_sections=3, random_state=0)
+    for name, labels in {"pair": ("section_1", "section_2"), "single": ("section_3",)}.items():
+        rows = np.isin(tissue.sections, labels)
+        adata = anndata.AnnData(tissue.X[rows], obsm={"spatial": tissue.coords[rows]})
+        adata.var_names = tissue.genes
+        if len(labels) > 1:
+            adata.obs["section"] = tissue.sections[rows]
+        adata.write_h5ad(path / f"{name}.h5ad")
+    return path
+
+
+@pytest.fixture
+def fast(accuracy, monkeypatch):
+    """Our pipeline with two epochs: what is tested is the benchmark, not the method."""
+    from _accuracy import methods
+
+    made = methods.make_spatial_pipeline
+    monkeypatch.setattr(
+        methods,
+        "make_spatial_pipeline",
+        lambda **params: made(**params | {"max_epochs": 2}),
+    )
+    return accuracy
+
+
+def run(accuracy, folder, output, *options):
+    return accuracy.main([str(folder), "-o", str(output), "--seeds", "2", *options])
+
+
+def test_runs_resumes_and_reports(fast, folder, tmp_path, capsys):
+    output, summary_file = tmp_path / "out" / "results.json", tmp_path / "summary.json"
+    tasks = ["single random", "pair:section_1 > section_2"]
+    options = ["--tasks", *tasks, "--methods", "dpvae", "knn15_pc30", "mean", "pls4+clip"]
+    summary = run(fast, folder, output, *options, "--summary", str(summary_file))
+
+    assert list(summary) == tasks
+    random, transfer = (summary[task] for task in tasks)
+    assert list(random) == ["dpvae", "mean", "knn15_pc30", "pls4+clip"]
+    assert all(cell["coverage"][0] == 1.0 for cell in random.values())
+    assert random["mean"]["disparity"] == [1.0, 0.0, 2]
+    assert random["knn15_pc30"]["disparity"][0] < 0.6
+    # Without randomness in split and method one seed tells all.
+    assert transfer["knn15_pc30"]["disparity"][2] == 1
+    assert transfer["dpvae"]["disparity"][2] == 2
+    compared = json.loads(summary_file.read_text())["compared"]["all"]
+    row = compared["tasks"]["single random"]
+    assert row["ratio"] == pytest.approx(row["disparity"][0] / row["best_disparity"][0], abs=1e-4)
+    assert compared["overall"]["n_tasks"] == 2
+    first = capsys.readouterr()
+    assert "| single random |" in first.out
+    assert first.err.count("disparity") == 4 * 2 + 1 * 2 + 3 * 1
+
+    before = output.read_text()
+    again = run(fast, folder, output, *options)
+    captured = capsys.readouterr()
+    assert "disparity" not in captured.err
+    assert captured.out == first.out
+    assert output.read_text() == before
+    assert again.keys() == summary.keys()
+
+    run(fast, folder, output, *options, "--redo", "pls4+clip")
+    captured = capsys.readouterr()
+    assert captured.err.count("disparity") == 2 + 1
+    assert captured.out == first.out
+
+
+def test_tasks_of_folds_and_of_several_sections(accuracy, folder, tmp_path):
+    tasks = ["single block", "pair contiguous", "pair+single loso", "pair > single"]
+    output = tmp_path / "results.json"
+    summary = run(accuracy, folder, output, "--tasks", *tasks, "--methods", "svr1_pc30")
+    folds = {
+        (r["task"], r["seed"]): r["fold_disparities"]
+        for r in json.loads(output.read_text())["runs"]
+    }
+    assert {key: len(of_task) for key, of_task in folds.items()} == {
+        ("single block", 0): 5,
+        ("single block", 1): 5,
+        ("pair contiguous", 0): 5,
+        ("pair contiguous", 1): 5,
+        ("pair+single loso", 0): 3,
+        ("pair > single", 0): 1,
+    }
+    assert folds["pair+single loso", 0][2] == folds["pair > single", 0][0]
+    assert "pooled_disparity" in summary["single block"]["svr1_pc30"]
+    assert "pooled_disparity" not in summary["pair+single loso"]["svr1_pc30"]
+
+
+def test_parallel_run_gives_the_same(accuracy, folder, tmp_path):
+    options = ["--tasks", "single random", "pair random", "--methods", "pls4", "ridge"]
+    one = run(accuracy, folder, tmp_path / "one.json", *options)
+    # Threads, because processes would take seconds to import torch.
+    with joblib.parallel_config("threading"), np.printoptions(precision=2):
+        two = run(accuracy, folder, tmp_path / "two.json", *options, "--n-jobs", "2")
+    for task in one:
+        for method in one[task]:
+            for score in ("disparity", "spearman", "hits10", "hits20", "median_error"):
+                assert one[task][method][score] == two[task][method][score]
+
+
+def test_splits_are_those_of_the_definition(accuracy, folder):
+    from _accuracy.tasks import Folder, parse_task
+
+    sections = Folder(folder)
+    split = next(sections.splits(parse_task("pair:section_2 random"), 3))
+    expected = np.random.RandomState(3).permutation(150)
+    np.testing.assert_array_equal(split.query_rows, expected[:30])
+    assert not split.new_section
+    assert set(split.sections) == {"pair:section_2"}
+
+    tasks = [task.label for task in sections.default_tasks()]
+    assert tasks == [
+        "pair:section_1 random",
+        "pair:section_1 block",
+        "pair:section_2 random",
+        "pair:section_2 block",
+        "pair:section_1 > section_2",
+        "single:single random",
+        "single:single block",
+    ]
+    assert next(sections.splits(parse_task(tasks[-2], files=sections.files), 0)).X.shape[1] == 60
+
+
+@pytest.mark.parametrize(
+    ("task", "message"),
+    [
+        ("single sideways", "must end in one of random"),
+        ("other random", r"no other\.h5ad; it has pair, single"),
+        ("pair:section_9 random", "no section 'section_9'"),
+        ("pair >", "nothing to place"),
+    ],
+)
+def test_wrong_tasks_are_refused(accuracy, folder, tmp_path, task, message):
+    with pytest.raises(ValueError, match=message):
+        run(accuracy, folder, tmp_path / "r.json", "--tasks", task, "--methods", "mean")
+
+
+def test_wrong_methods_and_empty_folders_are_refused(accuracy, folder, tmp_path):
+    with pytest.raises(ValueError, match="no method magic; there are dpvae"):
+        run(accuracy, folder, tmp_path / "r.json", "--methods", "magic")
+    with pytest.raises(FileNotFoundError, match=r"no \.h5ad file"):
+        run(accuracy, tmp_path, tmp_path / "r.json")
+    assert not (tmp_path / "r.json").exists()
+
+
+def test_cells_that_are_not_placed_count_against_coverage(accuracy):
+    from _accuracy.scores import score
+
+    true = np.random.RandomState(0).rand(50, 2)
+    placed = true.copy()
+    placed[:5] = np.nan
+    result = score(true, placed, np.full(50, "a"), np.ones(50))
+    assert result["coverage"] == 0.9
+    assert 0 < result["disparity"] < 0.3
+    assert score(true, true, np.full(50, "a"), np.ones(50))["hits20"] == 1.0
+
+
+def test_presets_name_each_task_once(accuracy):
+    from _accuracy.tasks import preset
+
+    ten = preset("ten")
+    assert len({task.label for task in ten}) == len(ten) == 10
+    assert {t.kind for t in ten} == {"random", "block", "transfer"}
+    assert all(bool(t.dropped_genes) == t.label.startswith("hippo") for t in ten)

@@ -1,0 +1,463 @@
+"""The command line: what it writes, and that errors are one line and status 2."""
+
+import csv
+import os
+import re
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import joblib
+import numpy as np
+import pytest
+from sklearn.utils import Bunch
+
+import sklearn_dpvae
+from sklearn_dpvae.cli import _demo, _main, main
+from sklearn_dpvae.cli._files import load_model, replacing, save_model
+from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.metrics import distance_correlation, neighbourhood_hits, procrustes_disparity
+
+anndata = pytest.importorskip("anndata")
+pandas = pytest.importorskip("pandas")
+
+FAST = ["--quiet", "--set", "max_epochs=1", "--set", "hidden_layer_sizes=(8,)"]
+
+
+class Placer:
+    """Stands for a fitted pipeline: a cell's place is its counts of the first genes."""
+
+    def __init__(self, n_dims=2):
+        self.n_dims, self.query, self.seen = n_dims, None, None
+
+    def set_params(self, scale__query):
+        self.query = scale__query
+
+    def predict(self, X, *, sections=None, return_std=False):
+        coords = X[:, : self.n_dims].toarray().astype(float)
+        if self.query is not None:
+            coords += 1000 if self.query == "new_section" else 0
+        return (coords, np.arange(len(coords)) / 10) if return_std else coords
+
+
+@pytest.fixture
+def files(tmp_path, monkeypatch):
+    """A folder with a section of two parts, and a stand-in for a model of it."""
+    monkeypatch.chdir(tmp_path)
+    tissue = make_tissue(60, 12, n_sections=2, random_state=0)
+    adata = anndata.AnnData(
+        tissue.X,
+        obs=pandas.DataFrame(
+            {"section": tissue.sections, "age": np.arange(60)}, index=tissue.obs_names
+        ),
+        var=pandas.DataFrame(index=tissue.genes),
+        obsm={"spatial": tissue.coords},
+    )
+    adata.write_h5ad("section.h5ad")
+    save_model(Path("model.joblib"), Placer(), tissue.genes)
+    return Bunch(tissue=tissue, adata=adata)
+
+
+def failure(capsys, *argv):
+    """Run a command that fails; returns what it says, which is one line."""
+    assert main([str(part) for part in argv]) == 2
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if not line.startswith("placing")]
+    assert out == ""
+    assert len(lines) == 1
+    prefix = "sklearn-dpvae: error: "
+    assert lines[0].startswith(prefix)
+    return lines[0].removeprefix(prefix)
+
+
+def names():
+    return sorted(os.listdir())
+
+
+# predict
+
+
+def test_predict_csv(files, capsys):
+    assert main(["predict", "model.joblib", "section.h5ad", "-o", "out.csv"]) == 0
+    out, err = capsys.readouterr()
+    assert out == "placed 60 cells; wrote out.csv\n"
+    assert err == "placing 60 cells\n"
+    with open("out.csv", newline="") as file:
+        header, *rows = csv.reader(file)
+    assert header == ["barcode", "x", "y", "std"]
+    assert [row[0] for row in rows] == files.tissue.obs_names.tolist()
+    values = np.array([row[1:] for row in rows], dtype=float)
+    np.testing.assert_array_equal(values[:, :2], files.tissue.X[:, :2].toarray())
+    np.testing.assert_array_equal(values[:, 2], np.arange(60) / 10)
+    assert names() == ["model.joblib", "out.csv", "section.h5ad"]
+
+
+@pytest.mark.parametrize(("n_dims", "axes"), [(1, ["x"]), (3, ["x", "y", "z"])])
+def test_predict_csv_in_other_dimensions(files, n_dims, axes):
+    save_model(Path("model.joblib"), Placer(n_dims), files.tissue.genes)
+    assert main(["predict", "model.joblib", "section.h5ad", "-o", "out.csv", "-q"]) == 0
+    assert Path("out.csv").read_text().splitlines()[0].split(",") == ["barcode", *axes, "std"]
+
+
+def test_predict_h5ad_is_a_copy_of_the_query(files):
+    before = Path("section.h5ad").read_bytes()
+    assert main(["predict", "model.joblib", "section.h5ad", "-o", "out.h5ad", "-q"]) == 0
+    result = anndata.read_h5ad("out.h5ad")
+    np.testing.assert_array_equal(
+        result.obsm["spatial_dpvae"], files.tissue.X[:, :2].toarray().astype(float)
+    )
+    np.testing.assert_array_equal(result.obs["dpvae_std"], np.arange(60) / 10)
+    np.testing.assert_array_equal(result.obsm["spatial"], files.tissue.coords)
+    assert (result.X != files.tissue.X).nnz == 0
+    assert result.obs["age"].tolist() == list(range(60))
+    assert Path("section.h5ad").read_bytes() == before
+
+
+def test_predict_may_write_over_its_query(files):
+    assert main(["predict", "model.joblib", "section.h5ad", "-o", "section.h5ad", "-q"]) == 0
+    assert "spatial_dpvae" in anndata.read_h5ad("section.h5ad").obsm
+
+
+def test_predict_for_space_ranger_output(files):
+    pytest.importorskip("h5py")
+    from test_datasets_readers import write_visium
+
+    write_visium(Path("kidney", "outs"), files.tissue)
+    assert main(["predict", "model.joblib", "kidney/outs", "-o", "out.h5ad", "-q"]) == 0
+    result = anndata.read_h5ad("out.h5ad")
+    assert result.obs_names.tolist() == files.tissue.obs_names.tolist()
+    assert result.var_names.tolist() == files.tissue.genes.tolist()
+    np.testing.assert_allclose(result.obsm["spatial"], files.tissue.coords)
+    assert result.obsm["spatial_dpvae"].shape == (60, 2)
+
+
+@pytest.mark.filterwarnings("always")
+def test_genes_are_aligned_by_name(files, capsys):
+    shuffled = files.adata[:, [5, 0, 7, 3, 2, 9, 10, 11]].copy()
+    del shuffled.obsm["spatial"]
+    shuffled.write_h5ad("query.h5ad")
+    assert main(["predict", "model.joblib", "query.h5ad", "-o", "out.csv", "-q"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("sklearn-dpvae: warning: 4 of the reference's 12 genes are missing")
+    assert len(err.splitlines()) == 1
+    values = np.loadtxt("out.csv", delimiter=",", skiprows=1, usecols=(1, 2))
+    np.testing.assert_array_equal(values[:, 0], files.tissue.X[:, 0].toarray().ravel())
+    np.testing.assert_array_equal(values[:, 1], 0)
+
+
+def test_statistics_of_the_query_can_be_chosen_late(files):
+    def first(*more):
+        assert main(["predict", "model.joblib", "section.h5ad", "-o", "o.csv", "-q", *more]) == 0
+        return np.loadtxt("o.csv", delimiter=",", skiprows=1, usecols=1)
+
+    np.testing.assert_array_equal(first("--query", "new_section"), first() + 1000)
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["model.joblib", "section.h5ad"], "required: -o/--output .see sklearn-dpvae predict --h"),
+        (["model.joblib", "section.h5ad", "-o", "out.txt"], r"out\.txt: use \.csv or \.h5ad"),
+        (["model.joblib", "section.h5ad", "-o", "no/out.csv"], "there is no folder no"),
+        (["model.joblib", "other.h5ad", "-o", "out.csv"], "no such file or folder: other.h5ad"),
+        (["model.joblib", "model.joblib", "-o", "out.csv"], "model.joblib is not a readable .h5"),
+        (["other.joblib", "section.h5ad", "-o", "out.csv"], "no such model file: other.joblib"),
+        ([".", "section.h5ad", "-o", "out.csv"], "is a folder, not a model file"),
+        (["section.h5ad", "model.joblib", "-o", "out.csv"], "section.h5ad is not a model file"),
+        (["model.joblib", "section.h5ad", "-o", "o.csv", "--layer", "x"], "no layer='x'; it has"),
+        (["model.joblib", "section.h5ad", "-o", "o.csv", "--query", "x"], "invalid choice: 'x'"),
+        (["model.joblib", "section.h5ad", "-o", "o.csv", "--quer", "x"], "unrecognized arguments"),
+    ],
+)
+def test_predict_errors(files, capsys, argv, message):
+    assert re.search(message, failure(capsys, "predict", *argv))
+    assert names() == ["model.joblib", "section.h5ad"]
+
+
+def test_too_few_genes_in_common(files, capsys):
+    other = files.adata.copy()
+    other.var_names = [f"x{i}" for i in range(12)]
+    other.write_h5ad("query.h5ad")
+    message = failure(capsys, "predict", "model.joblib", "query.h5ad", "-o", "out.csv")
+    assert "only 0 of the reference's 12 genes" in message
+
+
+# Model files
+
+
+@pytest.mark.parametrize("damage", ["truncated", "text", "empty", "bits"])
+def test_damaged_model(files, capsys, damage):
+    path = Path("model.joblib")
+    content = path.read_bytes()
+    path.write_bytes(
+        {
+            "truncated": content[: len(content) // 2],
+            "text": b"no model",
+            "empty": b"",
+            "bits": content[:100] + bytes(100) + content[200:],
+        }[damage]
+    )
+    message = failure(capsys, "evaluate", path, "section.h5ad")
+    assert message.startswith("model.joblib is not a model file, or is damaged")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ([1, 2], "is not a model file that"),
+        ({"format": "other"}, "is not a model file that"),
+        ({"format": "sklearn-dpvae model", "genes": []}, "lacks pipeline"),
+    ],
+)
+def test_other_joblib_files(files, capsys, content, message):
+    joblib.dump(content, "other.joblib")
+    assert message in failure(capsys, "evaluate", "other.joblib", "section.h5ad")
+
+
+def test_model_file_tells_its_version(files):
+    model = load_model("model.joblib")
+    assert model["version"] == sklearn_dpvae.__version__
+    assert model["genes"].tolist() == files.tissue.genes.tolist()
+
+
+def test_a_write_that_fails_leaves_the_old_file(tmp_path):
+    path = tmp_path / "model.joblib"
+    path.write_text("old")
+
+    def write():
+        with replacing(path) as scratch:
+            scratch.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        write()
+    assert path.read_text() == "old"
+    assert os.listdir(tmp_path) == ["model.joblib"]
+
+
+# evaluate
+
+
+def test_evaluate_prints_scores_by_section(files, capsys):
+    assert main(["evaluate", "model.joblib", "section.h5ad", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    header, one, two, both, legend = out.splitlines()
+    assert header.split() == ["cells", "disparity", "dist.", "corr.", "hits@10"]
+    assert "0 best, 1 worst" in legend
+    tissue = files.tissue
+    placed = tissue.X[:, :2].toarray().astype(float)
+    first = tissue.sections == "section_1"
+    for line, name, rows in [(one, "section_1", first), (two, "section_2", ~first)]:
+        assert line.split()[:2] == [name, "30"]
+        expected = [
+            metric(tissue.coords[rows], placed[rows])
+            for metric in (procrustes_disparity, distance_correlation, neighbourhood_hits)
+        ]
+        np.testing.assert_allclose(np.array(line.split()[2:], float), expected, atol=5e-4)
+    assert both.split()[:2] == ["all", "60"]
+    expected = procrustes_disparity(tissue.coords, placed, sections=tissue.sections)
+    assert float(both.split()[2]) == pytest.approx(expected, abs=5e-4)
+
+
+def test_evaluate_one_section(files, capsys):
+    del files.adata.obs["section"]
+    files.adata.write_h5ad("section.h5ad")
+    assert main(["evaluate", "model.joblib", "section.h5ad", "-q"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 3
+
+
+@pytest.mark.filterwarnings("always")
+def test_evaluate_a_tiny_section(files, capsys):
+    files.adata.obs["section"] = ["one"] + ["few"] * 4 + ["many"] * 55
+    files.adata.write_h5ad("section.h5ad")
+    assert main(["evaluate", "model.joblib", "section.h5ad", "-q"]) == 0
+    rows = {line.split()[0]: line.split()[1:] for line in capsys.readouterr().out.splitlines()[1:]}
+    assert rows["one"] == ["1", "-", "-", "-"]
+    assert rows["few"][0] == "4" and rows["few"][3] == "-"
+    assert rows["all"][0] == "60" and "-" not in rows["all"]
+
+
+def test_evaluate_needs_positions(files, capsys):
+    del files.adata.obsm["spatial"]
+    files.adata.write_h5ad("section.h5ad")
+    message = failure(capsys, "evaluate", "model.joblib", "section.h5ad")
+    assert message.startswith("section.h5ad: no positions in obsm['spatial'] to compare with")
+
+
+# fit, with the real pipeline
+
+
+def test_fit_then_predict_in_another_process_gives_the_same_bytes(files, capsys):
+    argv = ["fit", "section.h5ad", "-o", "fitted.joblib", "--n-top-genes", "8", *FAST]
+    assert main(argv) == 0
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"fitted in \d+ s; wrote fitted.joblib\n", out)
+    assert err == ""
+    pipeline = load_model("fitted.joblib")["pipeline"]
+    assert pipeline.named_steps["genes"].get_params()["n_top_genes"] == 8
+    assert pipeline.named_steps["dpvae"].hidden_layer_sizes == (8,)
+    assert pipeline.named_steps["dpvae"].verbose == 0
+
+    predict = ["predict", "fitted.joblib", "section.h5ad", "-q", "-o"]
+    assert main([*predict, "here.csv"]) == 0
+    environment = os.environ | {"PYTHONPATH": str(Path(sklearn_dpvae.__file__).parents[1])}
+    subprocess.run(
+        [sys.executable, "-m", "sklearn_dpvae", *predict, "there.csv"],
+        check=True,
+        env=environment,
+        capture_output=True,
+    )
+    assert Path("here.csv").read_bytes() == Path("there.csv").read_bytes()
+
+
+def test_fit_several_files_with_progress(files, capsys):
+    for name in ("section_1", "section_2"):
+        part = files.adata[files.adata.obs["section"] == name].copy()
+        del part.obs["section"]
+        part.write_h5ad(f"{name}.h5ad")
+    argv = ["fit", "section_1.h5ad", "section_2.h5ad", "-o", "m.joblib", "--query", "new_section"]
+    assert main([*argv, *FAST[1:]]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("fitting 60 cells x 12 genes, 2 section(s)\n")
+    assert "epoch" in err
+    scaler = load_model("m.joblib")["pipeline"].named_steps["scale"]
+    assert scaler.query == "new_section"
+    assert scaler.sections_.tolist() == ["section_1", "section_2"]
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--set", "epochs=3"], "--set epochs: no such parameter; there are activation, "),
+        (["--set", "genes__top=3"], "--set genes__top: no such parameter"),
+        (["--set", "epochs"], "'epochs' is not of the form NAME=VALUE"),
+        (["--set", "max_epochs=-3"], "The 'max_epochs' parameter"),
+        (["--set", "likelihood=cauchy"], "The 'likelihood' parameter"),
+        (["--n-top-genes", "0"], "n_top_genes"),
+        (["--seed", "x"], "invalid int value: 'x'"),
+        (["--section-key", "slide"], "section_key='slide'; .obs has 'section', 'age'"),
+        (["--spatial-key", "xy"], "spatial_key='xy'; .obsm has 'spatial'"),
+        (["-o", "."], "is a folder; name a file"),
+    ],
+)
+def test_fit_errors(files, capsys, argv, message):
+    assert message in failure(
+        capsys, "fit", "section.h5ad", "-o", "fitted.joblib", "--quiet", *argv
+    )
+    assert names() == ["model.joblib", "section.h5ad"]
+
+
+def test_fit_needs_positions(files, capsys):
+    del files.adata.obsm["spatial"]
+    files.adata.write_h5ad("query.h5ad")
+    message = failure(capsys, "fit", "query.h5ad", "-o", "fitted.joblib")
+    assert message.startswith("query.h5ad: no positions in obsm['spatial']")
+
+
+@pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
+def test_folder_that_cannot_be_written(files, capsys):
+    Path("locked").mkdir(mode=0o500)
+    message = failure(capsys, "fit", "section.h5ad", "-o", "locked/model.joblib")
+    assert "cannot write to the folder locked" in message
+
+
+@pytest.mark.skipif("SKLEARN_DPVAE_DATA" not in os.environ, reason="needs real sections")
+def test_real_section_end_to_end(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    section = Path(os.environ["SKLEARN_DPVAE_DATA"]) / "mouse_cortex_seqfishplus.h5ad"
+    assert main(["fit", str(section), "-o", "m.joblib", "-q", "--set", "max_epochs=5"]) == 0
+    assert main(["predict", "m.joblib", str(section), "-o", "o.h5ad", "-q"]) == 0
+    assert main(["evaluate", "m.joblib", str(section), "-q"]) == 0
+    placed = anndata.read_h5ad("o.h5ad")
+    assert np.isfinite(placed.obsm["spatial_dpvae"]).all()
+    assert float(capsys.readouterr().out.splitlines()[-2].split()[2]) < 0.9
+
+
+# demo
+
+
+@pytest.fixture
+def demo(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return ["demo", "--n-cells", "100", *FAST]
+
+
+def test_demo_scores_and_draws(demo, capsys):
+    pytest.importorskip("matplotlib")
+    assert main(demo) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    header, ours, baseline, *_, seconds, wrote = out.splitlines()
+    assert "disparity" in header
+    assert ours.split()[:2] == ["DPVAE", "20"]
+    assert baseline.startswith("kNN(15) on 30 PCs")
+    assert re.fullmatch(r"fitted and predicted in \d+ s", seconds)
+    assert wrote == "wrote dpvae_demo.png"
+    assert names() == ["dpvae_demo.png"]
+    assert Path("dpvae_demo.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_demo_says_what_it_does(demo, capsys):
+    assert main([part for part in demo if part != "--quiet"]) == 0
+    err = capsys.readouterr().err
+    assert err.startswith("a synthetic tissue: 80 cells with positions to learn from, 20 to place")
+
+
+def test_demo_without_matplotlib(demo, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    assert main(demo) == 0
+    assert 'for a picture: pip install "sklearn-dpvae[plot]"' in capsys.readouterr().out
+    assert names() == []
+    message = failure(capsys, *demo, "-o", "tissue.png")
+    assert "drawing the demo needs matplotlib" in message
+
+
+def test_demo_errors_come_before_the_work(demo, capsys, monkeypatch):
+    monkeypatch.setattr(_demo, "make_tissue", None)
+    assert "--n-cells 99: the demo needs at least 100" in failure(capsys, *demo, "--n-cells", 99)
+    assert "there is no folder no" in failure(capsys, *demo, "-o", "no/tissue.png")
+    assert "use .png" in failure(capsys, *demo, "-o", "tissue.txt")
+
+
+# The program
+
+
+def test_no_command_and_unknown_command(capsys):
+    assert "required: COMMAND (see sklearn-dpvae --help)" in failure(capsys)
+    assert "invalid choice: 'draw'" in failure(capsys, "draw")
+
+
+@pytest.mark.parametrize("argv", [["--help"], ["--version"], ["fit", "--help"]])
+def test_help_and_version(argv, capsys):
+    with pytest.raises(SystemExit) as exit_:
+        main(argv)
+    assert exit_.value.code == 0
+    assert "sklearn-dpvae" in capsys.readouterr().out
+
+
+def test_interrupt(monkeypatch, capsys):
+    def interrupt(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(_main, "demo", interrupt)
+    assert main(["demo"]) == 130
+    assert capsys.readouterr().err == "sklearn-dpvae: error: interrupted\n"
+
+
+def test_bugs_show_their_traceback(monkeypatch):
+    def fail(arguments):
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(_main, "demo", fail)
+    with pytest.raises(ZeroDivisionError):
+        main(["demo"])
+
+
+def test_module_is_the_program(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["sklearn-dpvae", "fit"])
+    with pytest.raises(SystemExit) as exit_:
+        runpy.run_module("sklearn_dpvae", run_name="__main__")
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.startswith("sklearn-dpvae: error: the following arguments are")

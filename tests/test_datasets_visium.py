@@ -1,0 +1,344 @@
+"""Downloads of public sections, from a server on this machine that can misbehave."""
+
+import contextlib
+import io
+import re
+import socket
+import sys
+import tarfile
+import threading
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+from sklearn_dpvae.datasets import (
+    VISIUM_SECTIONS,
+    _download,
+    _visium,
+    fetch_visium,
+    get_data_home,
+    make_tissue,
+)
+from sklearn_dpvae.datasets._download import download
+
+NAME = "V1_Human_Heart"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """Serves `server.files` with Range and If-Range; `server.faults` are used up in turn."""
+
+    def log_message(self, *_):
+        pass
+
+    def do_GET(self):
+        server = self.server
+        server.requests.append((self.path, dict(self.headers)))
+        fault = server.faults.pop(0) if server.faults else None
+        if isinstance(fault, int) and fault >= 400:
+            self.send_error(fault)
+            return
+        content = server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        start, etag = 0, f'"{hash(content)}"'
+        wanted = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range", ""))
+        if wanted and self.headers.get("If-Range") == etag and fault != "no ranges":
+            start = int(wanted.group(1))
+        if start and start >= len(content):
+            self.send_error(416)
+            return
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(content) - 1}/{len(content)}")
+        body = content[start:]
+        if fault != "no length":
+            self.send_header("Content-Length", str(len(body)))
+        if fault != "no etag":
+            self.send_header("ETag", etag)
+        self.end_headers()
+        if fault == "break off":
+            body = body[: len(body) // 2]
+        with contextlib.suppress(ConnectionError):
+            self.wfile.write(body)
+
+
+@pytest.fixture
+def server(monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    monkeypatch.setattr(_download, "PAUSE", 0.0)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        server.files, server.faults, server.requests = {}, [], []
+        server.url = f"http://127.0.0.1:{server.server_address[1]}"
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True)
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@pytest.fixture
+def content(server):
+    content = bytes(np.random.default_rng(0).integers(256, size=300_000, dtype=np.uint8))
+    server.files["/file"] = content
+    return content
+
+
+def names(folder):
+    return sorted(path.name for path in folder.iterdir())
+
+
+# One file
+
+
+def test_file_arrives_and_is_not_asked_for_again(server, content, tmp_path):
+    target = tmp_path / "new" / "file.h5"
+    assert download(f"{server.url}/file", target) == target
+    assert target.read_bytes() == content
+    assert names(target.parent) == ["file.h5"]
+    assert server.requests[0][1]["User-Agent"] == "sklearn-dpvae"
+
+    download(f"{server.url}/file", target)
+    assert len(server.requests) == 1
+
+
+def test_broken_transfer_is_resumed_within_one_call(server, content, tmp_path):
+    server.faults = ["break off", "break off"]
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == content
+    assert [headers.get("Range") for _, headers in server.requests] == [
+        None,
+        "bytes=150000-",
+        "bytes=225000-",
+    ]
+
+
+def test_transfer_that_keeps_breaking_is_resumed_by_the_next_call(server, content, tmp_path):
+    server.faults = ["break off"] * _download.ATTEMPTS
+    with pytest.raises(ConnectionError, match=r"broke off 4 times .*bytes arrived.*to resume"):
+        download(f"{server.url}/file", tmp_path / "file")
+    assert names(tmp_path) == ["file.part", "file.part.json"]
+
+    server.requests.clear()
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == content
+    assert names(tmp_path) == ["file"]
+    assert server.requests[0][1]["Range"] == "bytes=281250-"
+
+
+def test_file_that_changed_meanwhile_is_fetched_anew(server, content, tmp_path):
+    server.faults = ["break off"] * _download.ATTEMPTS
+    with pytest.raises(ConnectionError):
+        download(f"{server.url}/file", tmp_path / "file")
+    server.files["/file"] = content[::-1]
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == content[::-1]
+
+
+@pytest.mark.parametrize("fault", ["no etag", "no ranges"])
+def test_server_that_cannot_resume(server, content, tmp_path, fault):
+    (tmp_path / "file.part").write_bytes(content[:1000])
+    server.faults = [fault]
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_without_a_length_the_end_is_the_end(server, content, tmp_path):
+    server.faults = ["no length"]
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_part_longer_than_the_file_is_thrown_away(server, content, tmp_path):
+    server.faults = ["break off"] * _download.ATTEMPTS
+    with pytest.raises(ConnectionError):
+        download(f"{server.url}/file", tmp_path / "file")
+    with open(tmp_path / "file.part", "ab") as file:
+        file.write(bytes(300_000))
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_busy_server_is_asked_again(server, content, tmp_path):
+    server.faults = [503, 429]
+    download(f"{server.url}/file", tmp_path / "file")
+    assert (tmp_path / "file").read_bytes() == content
+
+
+def test_file_that_is_not_there(server, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no file http://127.*/other \(status 404\)"):
+        download(f"{server.url}/other", tmp_path / "file")
+    assert len(server.requests) == 1
+    assert names(tmp_path) == []
+
+
+def test_refusal(server, content, tmp_path):
+    server.faults = [403]
+    with pytest.raises(OSError, match=r"refused .*/file \(status 403"):
+        download(f"{server.url}/file", tmp_path / "file")
+
+
+def test_offline_says_where_to_put_the_file(tmp_path, monkeypatch):
+    monkeypatch.setenv("no_proxy", "*")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/file"
+    with pytest.raises(ConnectionError, match=r"cannot reach http.*Check the network.*file\.h5\."):
+        download(url, tmp_path / "file.h5")
+    assert names(tmp_path) == []
+
+
+def test_silent_server_times_out(server, content, tmp_path, monkeypatch):
+    monkeypatch.setattr(_download, "TIMEOUT", 0.05)
+    monkeypatch.setattr(_download, "ATTEMPTS", 2)
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/file"
+        with pytest.raises(ConnectionError, match=r"broke off 2 times .*timed out"):
+            download(url, tmp_path / "file")
+
+
+@pytest.mark.parametrize("interactive", [False, True])
+def test_progress_goes_to_stderr(server, content, tmp_path, capsys, monkeypatch, interactive):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: interactive, raising=False)
+    download(f"{server.url}/file", tmp_path / "file.h5", verbose=True)
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.endswith("file.h5: 0.3 of 0.3 MB\n")
+    assert ("\r" in err) == interactive
+    download(f"{server.url}/file", tmp_path / "quiet")
+    assert capsys.readouterr() == ("", "")
+
+
+# Sections
+
+
+def archive(files):
+    """A .tar.gz of the given texts."""
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as tar:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text)
+            tar.addfile(member, io.BytesIO(text.encode()))
+    return buffer.getvalue()
+
+
+@pytest.fixture
+def heart(server, tmp_path_factory, monkeypatch):
+    """A tissue that the server offers as if it were a section of 10x Genomics."""
+    pytest.importorskip("h5py")
+    from test_datasets_readers import write_h5
+
+    tissue = make_tissue(30, 8, random_state=0)
+    path = tmp_path_factory.mktemp("heart") / "matrix.h5"
+    write_h5(path, tissue.X, tissue.genes, tissue.obs_names)
+    rows = [
+        f"{name},1,0,0,{y!r},{x!r}"
+        for name, (x, y) in zip(tissue.obs_names, tissue.coords.tolist(), strict=True)
+    ]
+    prefix = f"/1.1.0/{NAME}/{NAME}_"
+    server.files[f"{prefix}filtered_feature_bc_matrix.h5"] = path.read_bytes()
+    server.files[f"{prefix}spatial.tar.gz"] = archive(
+        {
+            "spatial/tissue_positions_list.csv": "\n".join(rows),
+            "spatial/scalefactors_json.json": "",
+        }
+    )
+    server.prefix = prefix
+    monkeypatch.setattr(_visium, "BASE_URL", server.url)
+    return tissue
+
+
+def test_names_are_those_that_scanpy_knows():
+    datasets = pytest.importorskip("scanpy.datasets._datasets")
+    import ast
+    import inspect
+
+    # The names are in a Literal that exists for type checkers only.
+    tree = ast.parse(inspect.getsource(datasets))
+    (literal,) = (
+        node.value
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "VisiumSampleID"
+    )
+    assert ast.literal_eval(literal.slice) == VISIUM_SECTIONS
+    assert len(set(VISIUM_SECTIONS)) == 27
+
+
+def test_section_is_fetched_read_and_kept(heart, server, tmp_path):
+    section = fetch_visium(NAME, data_home=tmp_path, verbose=False)
+    np.testing.assert_array_equal(section.X.toarray(), heart.X.toarray())
+    np.testing.assert_array_equal(section.coords, heart.coords)
+    assert set(section.sections) == {NAME}
+    folder = tmp_path / "visium" / NAME
+    assert names(folder) == ["filtered_feature_bc_matrix.h5", "spatial"]
+
+    n_requests = len(server.requests)
+    server.files.clear()
+    again = fetch_visium(NAME, data_home=tmp_path, verbose=False)
+    assert len(server.requests) == n_requests
+    np.testing.assert_array_equal(again.coords, heart.coords)
+
+
+def test_later_versions_are_asked_for(heart, server, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"/1\.2\.0/Parent_Visium_Human_Cerebellum/Parent"):
+        fetch_visium("Parent_Visium_Human_Cerebellum", data_home=tmp_path)
+
+
+def test_environment_names_the_data_home(heart, tmp_path, monkeypatch, capsys):
+    monkeypatch.setenv("SKLEARN_DPVAE_HOME", str(tmp_path / "home"))
+    fetch_visium(NAME)
+    assert (tmp_path / "home" / "visium" / NAME / "spatial").is_dir()
+    err = capsys.readouterr().err
+    assert "filtered_feature_bc_matrix.h5: " in err and "spatial.tar.gz: " in err
+
+
+def test_data_home(monkeypatch, tmp_path):
+    monkeypatch.delenv("SKLEARN_DPVAE_HOME", raising=False)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path))
+    assert get_data_home() == tmp_path / "sklearn_dpvae_data"
+    assert get_data_home("~/x") == tmp_path / "x"
+    assert not get_data_home().exists()
+
+
+def test_unknown_name_lists_the_known_ones():
+    with pytest.raises(ValueError, match=r"name='heart'.*V1_Human_Heart.*ColorectalCancer"):
+        fetch_visium("heart")
+
+
+@pytest.mark.parametrize("damage", ["text", "truncated", "no folder", "escapes"])
+def test_damaged_archive_is_removed(heart, server, tmp_path, damage):
+    url = f"{server.prefix}spatial.tar.gz"
+    good = server.files[url]
+    server.files[url] = {
+        "text": b"<html>",
+        "truncated": good[:-20],
+        "no folder": archive({"other": ""}),
+        "escapes": archive({"../evil": "x"}),
+    }[damage]
+    with pytest.raises(ValueError, match=r"spatial\.tar\.gz is damaged .* call again"):
+        fetch_visium(NAME, data_home=tmp_path, verbose=False)
+    assert names(tmp_path / "visium" / NAME) == ["filtered_feature_bc_matrix.h5"]
+    server.files[url] = good
+    fetch_visium(NAME, data_home=tmp_path, verbose=False)
+
+
+def test_damaged_counts_are_removed(heart, server, tmp_path):
+    url = f"{server.prefix}filtered_feature_bc_matrix.h5"
+    good = server.files[url]
+    server.files[url] = good[:1000]
+    with pytest.raises(ValueError, match="not a readable 10x"):
+        fetch_visium(NAME, data_home=tmp_path, verbose=False)
+    server.files[url] = good
+    fetch_visium(NAME, data_home=tmp_path, verbose=False)
+
+
+def test_without_h5py_nothing_is_downloaded(heart, server, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(ImportError, match=r"sklearn-dpvae\[anndata\]"):
+        fetch_visium(NAME, data_home=tmp_path)
+    assert server.requests == []

@@ -1,0 +1,111 @@
+"""Equations (6) and (7) through the regressor and the pipeline."""
+
+import numpy as np
+import pytest
+from scipy.spatial import procrustes
+
+from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
+from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    """A model, and a query section in a frame of its own."""
+    tissue = make_tissue(n_cells=400, n_genes=60, n_sections=2, random_state=2)
+    X = LogNormalizer().fit_transform(tissue.X)
+    X = SectionScaler().fit_transform(X, sections=tissue.sections)
+    labels = np.asarray(tissue.sections)
+    here = labels == np.unique(labels)[0]
+    model = DPVAESpatialRegressor(hidden_layer_sizes=(32,), max_epochs=200, random_state=0)
+    return model.fit(X[here], tissue.coords[here]), X[~here], tissue.coords[~here]
+
+
+def disparity(a, b):
+    return procrustes(a, b)[2]
+
+
+@pytest.mark.parametrize("form", ["tuple", "array"])
+def test_anchors_come_back_bit_for_bit_and_set_the_frame(fitted, form):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 10)
+    anchors = (known, coords[known])
+    if form == "array":
+        anchors = np.full_like(coords, np.nan)
+        anchors[known] = coords[known]
+    placed = model.predict(X, anchors=anchors)
+    np.testing.assert_array_equal(placed[known], coords[known])
+    rest = np.setdiff1d(np.arange(len(X)), known)
+    error = np.linalg.norm(placed[rest] - coords[rest], axis=1).mean()
+    assert error < 0.7 * np.linalg.norm(coords - coords.mean(0), axis=1).mean()
+
+
+def test_each_section_is_solved_with_its_own_anchors(fitted):
+    model, X, coords = fitted
+    labels = np.where(np.arange(len(X)) % 2, "a", "b")
+    known = np.flatnonzero(labels == "a")[:20]
+    placed = model.predict(X, anchors=(known, coords[known]), sections=labels)
+    rows = labels == "a"
+    alone = model.predict(X[rows], anchors=(np.arange(20), coords[known]))
+    np.testing.assert_allclose(placed[rows], alone, rtol=1e-6)
+    # The section without anchors is answered as always.
+    np.testing.assert_allclose(placed[~rows], model.predict(X)[~rows])
+
+
+@pytest.mark.parametrize(
+    ("anchors", "message"),
+    [
+        (([0, 1], [[0.0, 0.0], [1.0, 1.0]]), "anchors"),
+        (([0, 1, 2], [[0.0, 0.0], [1.0, 1.0], [2.0, 2.0]]), "line"),
+        (([0, 0, 1], [[0.0, 0.0], [1.0, 0.0], [2.0, 2.0]]), "twice|0"),
+        (([0, 1, 9999], [[0.0, 0.0], [1.0, 0.0], [2.0, 2.0]]), "out of range"),
+        (([0, 1, 2], [[0.0], [1.0], [2.0]]), "coordinates"),
+        (([0, 1, 2], [[0.0, 0.0], [1.0, np.nan], [2.0, 2.0]]), "NaN"),
+    ],
+)
+def test_bad_anchors_are_named(fitted, anchors, message):
+    model, X, _ = fitted
+    with pytest.raises(ValueError, match=message):
+        model.predict(X, anchors=anchors)
+
+
+def test_too_few_anchors_are_answered_on_request(fitted):
+    model, X, coords = fitted
+    for n_anchors in (1, 2):
+        known = np.arange(n_anchors)
+        placed = model.predict(X, anchors=(known, coords[known]), underdetermined="allow")
+        np.testing.assert_array_equal(placed[known], coords[known])
+        assert disparity(coords, placed) < 0.7
+
+
+def test_joint_reconstruction_stays_in_the_frame_of_the_reference(fitted):
+    model, X, _ = fitted
+    expected = model.predict(X)
+    model.set_params(reconstruction="mds")
+    try:
+        joint = model.predict(X)
+    finally:
+        model.set_params(reconstruction="auto")
+    spread = np.linalg.norm(expected - expected.mean(0), axis=1).mean()
+    assert np.linalg.norm(joint - expected, axis=1).mean() < 0.3 * spread
+
+
+def test_anchors_through_the_pipeline():
+    tissue = make_tissue(n_cells=200, n_genes=60, random_state=0)
+    pipe = make_spatial_pipeline(hidden_layer_sizes=(16,), max_epochs=20, random_state=0)
+    pipe.fit(tissue.X[:100], tissue.coords[:100])
+    query, coords = tissue.X[100:], tissue.coords[100:]
+    placed = pipe.predict(query, anchors=(range(10), coords[:10]))
+    np.testing.assert_array_equal(placed[:10], coords[:10])
+
+
+def test_more_components_than_dimensions_with_anchors():
+    tissue = make_tissue(n_cells=200, n_genes=60, random_state=0)
+    pipe = make_spatial_pipeline(
+        n_components=5, hidden_layer_sizes=(16,), max_epochs=50, random_state=0
+    ).fit(tissue.X[:100], tissue.coords[:100])
+    known = np.arange(30)
+    coords = tissue.coords[100:]
+    placed = pipe.predict(tissue.X[100:], anchors=(known, coords[known]))
+    assert disparity(coords[30:], placed[30:]) < 1
+    np.testing.assert_array_equal(placed[known], coords[known])

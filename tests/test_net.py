@@ -1,0 +1,237 @@
+"""The training loop: its random masks, its memory, and what it must not do in a step."""
+
+import subprocess
+import sys
+import textwrap
+import tracemalloc
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+from scipy import stats
+from skorch.callbacks import Callback
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from sklearn_dpvae import DPVAESpatialRegressor, _encoding
+from sklearn_dpvae._batches import Batches, Cells
+from sklearn_dpvae._layers import Dropout, dropout_mask, random_bits
+
+# ------------------------------------------------------------------ dropout
+
+
+def bits_of(words):
+    """The single bits of int64 words, as 0 and 1."""
+    return np.unpackbits(words.numpy().view(np.uint8))
+
+
+@pytest.mark.parametrize("eighths", range(1, 8))
+def test_random_bits_have_exactly_the_probability(eighths, monkeypatch):
+    """Of all combinations of three binary digits, as many give a 1 as the probability says."""
+
+    def every_combination(digits, *_):
+        lanes = torch.arange(64) % 8
+        for place in range(len(digits)):
+            # Fewer digits are drawn where the last ones of the probability are 0.
+            digit = lanes >> (place + 3 - len(digits)) & 1
+            digits[place] = sum(int(b) << k for k, b in enumerate(digit)) - (
+                2**64 if digit[63] else 0
+            )
+        return digits
+
+    monkeypatch.setattr(torch.Tensor, "random_", every_combination)
+    assert bits_of(random_bits(1, eighths / 8, 3)).sum() == 8 * eighths
+
+
+@pytest.mark.parametrize("p", [0.5, 0.3, 0.05, 0.99])
+def test_masks_are_bernoulli(p):
+    torch.manual_seed(0)
+    n = 200_000
+    mask = dropout_mask(torch.Size([n]), p)
+    assert set(mask.unique().tolist()) == {0.0, np.float32(1 / (1 - p))}
+    dropped = (mask == 0).numpy()
+    assert stats.binomtest(int(dropped.sum()), n, p).pvalue > 1e-3
+    # Neighbors, elements of one word, and elements of one place are independent.
+    for lag in (1, 32, 64):
+        both = dropped[:-lag] & dropped[lag:]
+        assert both.mean() == pytest.approx(p * p, abs=5 * np.sqrt(2 * p**2 / n))
+
+
+def test_masks_are_new_at_each_step_and_the_same_for_a_seed():
+    x = torch.ones(3, 17, 5)
+    layer = Dropout(0.4)
+    torch.manual_seed(3)
+    first, second = layer(x), layer(x)
+    assert not torch.equal(first, second)
+    torch.manual_seed(3)
+    torch.testing.assert_close(layer(x), first, rtol=0, atol=0)
+
+
+def test_gradient_passes_where_the_value_did():
+    x = torch.randn(4, 50, requires_grad=True)
+    y = Dropout(0.25)(x)
+    (gradient,) = torch.autograd.grad(y.sum(), x)
+    torch.testing.assert_close(y, x * gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_nothing_is_dropped_in_evaluation_or_at_zero(dtype):
+    x = torch.randn(4, 5, dtype=dtype)
+    assert Dropout(0.5).eval()(x) is x
+    assert Dropout(0.0)(x) is x
+    dropped = Dropout(0.5)(x)
+    assert dropped.dtype == dtype
+    assert ((dropped == 0) | torch.isclose(dropped, 2 * x)).all()
+
+
+# ------------------------------------------------------------------ memory
+
+
+def quick(**params):
+    return DPVAESpatialRegressor(
+        **{
+            "n_estimators": 1,
+            "hidden_layer_sizes": (8,),
+            "max_epochs": 1,
+            "batch_size": 512,
+            "device": "cpu",
+            "random_state": 0,
+        }
+        | params
+    )
+
+
+@pytest.mark.parametrize("kind", ["csr", "float32", "float64"])
+def test_fit_copies_x_neither_whole_nor_dense(kind, monkeypatch):
+    monkeypatch.setattr(_encoding, "_ROWS_PER_CHUNK", 256)
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((5000, 1600), dtype=np.float32)
+    size = X.nbytes
+    if kind == "csr":
+        # Half of the values, each with its column: as large as the dense matrix.
+        X = sp.csr_matrix(np.where(X > 0, X, 0))
+        size = X.data.nbytes + X.indices.nbytes
+    elif kind == "float64":
+        X = X.astype(np.float64)
+        size = X.nbytes
+    coords = rng.uniform(size=(5000, 2))
+    quick().fit(X[:50], coords[:50])  # what is imported on the way does not count
+    tracemalloc.start()
+    try:
+        quick(batch_size=128).fit(X, coords)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.5 * size
+
+
+def test_batches_keep_the_matrix_that_they_are_given():
+    X = sp.random(40, 10, density=0.3, format="csr", dtype=np.float32, random_state=0)
+    batches = Batches(Cells(X, np.zeros((40, 2))), [np.arange(40)], 8, seed=0)
+    buffers = set()
+    seen = []
+    for given, _ in batches:
+        seen.append(given["x"][0].sum(1).clone())
+        buffers.add(given["x"].data_ptr())
+    assert batches._x.X is X
+    assert len(buffers) == 1
+    expected = np.sort(np.asarray(X.sum(axis=1)).ravel())
+    np.testing.assert_allclose(np.sort(torch.cat(seen)), expected, rtol=1e-5)
+
+
+def peak_of(code):
+    """Growth of the peak of a fresh process's memory over a piece of code, in MB."""
+    script = """
+        import torch
+        from sklearn_dpvae import DPVAESpatialRegressor
+        from sklearn_dpvae._losses import distance_preservation
+        torch.set_num_threads(1)
+        def peak():
+            # Not ru_maxrss, which starts at that of the process that started this one.
+            lines = open("/proc/self/status").read().splitlines()
+            return int(next(l.split()[1] for l in lines if l.startswith("VmHWM"))) / 1024
+        z, s = torch.randn(20_000, 2, requires_grad=True), torch.randn(20_000, 2)
+        before = peak()
+    """
+    script = textwrap.dedent(script) + f"{code}\nprint(peak() - before)\n"
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+    return float(done.stdout.split()[-1])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_pairs_of_20_000_cells_take_little_memory():
+    """The distances alone would take 1.6 GB, and automatic differentiation several of them."""
+    assert peak_of("distance_preservation(z, s, torch.ones(())).backward()") < 200
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_full_batch_of_20_000_cells_trains_in_little_memory():
+    fit = (
+        "X = torch.randn(20_000, 30).numpy()\n"
+        "DPVAESpatialRegressor(n_estimators=1, batch_size=None, max_epochs=3, device='cpu')"
+        ".fit(X, s.numpy())"
+    )
+    assert peak_of(fit) < 1500
+
+
+# ------------------------------------------------------------------ the step
+
+
+class Reads(TorchDispatchMode):
+    """Counts values that are read from tensors: on a GPU each one waits for all work."""
+
+    def __init__(self):
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        self.count += "_local_scalar_dense" in str(function)
+        return function(*args, **(kwargs or {}))
+
+
+class CountReads(Callback):
+    """The reads of one step without the optimizer's, which differ by device."""
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        batch = next(iter(X))
+        with Reads() as self.reads:
+            net.train_step_single(batch)
+
+
+@pytest.mark.parametrize(
+    "params",
+    [{}, {"n_components": 3}, {"n_estimators": 3}, {"distance_loss": "huber"}],
+    ids=str,
+)
+def test_a_step_reads_no_value_from_the_device(tissue, params):
+    counter = CountReads()
+    quick(callbacks=[counter], batch_size=64, **params).fit(
+        tissue.X, tissue.coords, sections=tissue.sections
+    )
+    assert counter.reads.count == 0
+
+
+def test_the_optimizer_is_one_kernel(tissue):
+    model = quick().fit(tissue.X, tissue.coords)
+    assert model.net_.optimizer_.defaults["fused"]
+
+
+class Modes(Callback):
+    def on_train_begin(self, net, **kwargs):
+        self.seen = []
+
+    def on_batch_end(self, net, **kwargs):
+        self.seen.append(net.module_.training)
+
+
+def test_every_step_is_in_training_mode(tissue):
+    """Also after the held-out cells were looked at in evaluation mode."""
+    modes = Modes()
+    model = quick(callbacks=[modes], max_epochs=4, batch_size=64, early_stopping=True)
+    model.fit(tissue.X, tissue.coords)
+    assert len(modes.seen) > 4
+    assert all(modes.seen)
+    assert not model.module_.training

@@ -1,0 +1,186 @@
+"""The recommended chain: section labels reach every step, with metadata routing on and off."""
+
+import joblib
+import numpy as np
+import pytest
+import sklearn
+from sklearn.base import clone
+from sklearn.model_selection import (
+    GridSearchCV,
+    GroupKFold,
+    KFold,
+    LeaveOneGroupOut,
+    cross_validate,
+)
+from sklearn.utils import estimator_html_repr
+
+from sklearn_dpvae import make_spatial_pipeline
+from sklearn_dpvae.metrics import ProcrustesScorer, procrustes_disparity
+from sklearn_dpvae.pipeline import PAPER_SETTINGS
+
+
+def quick(**params):
+    return make_spatial_pipeline(
+        **{
+            "n_estimators": 2,
+            "hidden_layer_sizes": (16,),
+            "max_epochs": 5,
+            "random_state": 0,
+            "n_spatial_components": 8,
+        }
+        | params
+    )
+
+
+@pytest.fixture(params=[False, True], ids=["routing off", "routing on"])
+def routing(request):
+    with sklearn.config_context(enable_metadata_routing=request.param):
+        yield request.param
+
+
+def test_labels_reach_every_step(tissue, routing):
+    pipe = quick().fit(tissue.X, tissue.coords, sections=tissue.sections)
+    assert len(pipe["scale"].sections_) == 2
+    assert len(pipe["dpvae"].sections_) == 2
+    # Moving one section's frame moves its answers and nothing else.
+    moved = tissue.coords + np.where(tissue.sections == tissue.sections[0], 1e4, 0)[:, None]
+    other = quick().fit(tissue.X, moved, sections=tissue.sections)
+    np.testing.assert_array_equal(pipe["genes"].get_support(), other["genes"].get_support())
+    np.testing.assert_allclose(
+        pipe.predict(tissue.X, sections=tissue.sections) + moved - tissue.coords,
+        other.predict(tissue.X, sections=tissue.sections),
+        rtol=1e-2,
+        atol=1.0,
+    )
+
+
+def test_every_method_takes_labels(tissue, routing):
+    pipe = quick().fit(tissue.X, tissue.coords, sections=tissue.sections)
+    labels = tissue.sections
+    predicted, std = pipe.predict(tissue.X, sections=labels, return_std=True)
+    assert predicted.shape == tissue.coords.shape
+    assert std.shape == labels.shape
+    assert pipe.transform(tissue.X, sections=labels).shape == (300, 2)
+    score = pipe.score(tissue.X, tissue.coords, sections=labels)
+    expected = procrustes_disparity(tissue.coords, pipe.predict(tissue.X), sections=labels)
+    assert score == pytest.approx(1 - expected, abs=0.05)
+    assert quick().fit_transform(tissue.X, tissue.coords, sections=labels).shape == (300, 2)
+
+
+def test_grid_search_with_sections(tissue, routing):
+    search = GridSearchCV(
+        quick(max_epochs=2),
+        {"dpvae__distance_weight": [0.1, 1.0], "genes__n_top_genes": [20]},
+        scoring=ProcrustesScorer(sections=None if routing else "single"),
+        cv=LeaveOneGroupOut(),
+        n_jobs=2,
+        error_score="raise",
+    )
+    search.fit(tissue.X, tissue.coords, groups=tissue.sections, sections=tissue.sections)
+    assert set(search.best_params_) == {"dpvae__distance_weight", "genes__n_top_genes"}
+    assert len(search.best_estimator_["dpvae"].sections_) == 2
+    assert search.predict(tissue.X).shape == tissue.coords.shape
+
+
+def test_cross_validate_with_sections(tissue, routing):
+    done = cross_validate(
+        quick(max_epochs=2),
+        tissue.X,
+        tissue.coords,
+        cv=KFold(2, shuffle=True, random_state=0),
+        params={"sections": tissue.sections},
+        scoring={
+            "disparity": ProcrustesScorer(sections=None if routing else "single"),
+            "distance": ProcrustesScorer(
+                metric="distance", sections=None if routing else "single"
+            ),
+        },
+        error_score="raise",
+    )
+    assert np.isfinite(done["test_disparity"]).all()
+    assert (done["test_distance"] <= 0).all()
+
+
+def test_groups_are_left_to_the_splitter(tissue):
+    groups = np.arange(300) % 3
+    done = cross_validate(
+        quick(max_epochs=2),
+        tissue.X,
+        tissue.coords,
+        groups=groups,
+        cv=GroupKFold(3),
+        params={"sections": tissue.sections},
+        scoring=ProcrustesScorer(sections="single"),
+    )
+    assert len(done["test_score"]) == 3
+
+
+def test_query_statistics_undo_a_shift_of_the_query(tissue):
+    """A new section whose genes are all measured twice as well must land in the same place."""
+    reference = tissue.sections == tissue.sections[0]
+    X, coords = tissue.X[reference], tissue.coords[reference]
+    boost = 1 + 3 * np.random.default_rng(0).random(X.shape[1])
+    shifted = X.multiply(boost).tocsr()
+    own = quick(query="new_section", max_epochs=60).fit(X, coords)
+    fitted = quick(query="same_section", max_epochs=60).fit(X, coords)
+    assert procrustes_disparity(own.predict(X), own.predict(shifted)) < procrustes_disparity(
+        fitted.predict(X), fitted.predict(shifted)
+    )
+
+
+def test_same_section_queries_are_answered_row_by_row(tissue):
+    pipe = quick().fit(tissue.X, tissue.coords)
+    whole = pipe.predict(tissue.X)
+    np.testing.assert_allclose(pipe.predict(tissue.X[:3]), whole[:3], rtol=1e-6)
+
+
+def test_fine_tuning_keeps_the_genes(tissue):
+    reference = tissue.sections == tissue.sections[0]
+    pipe = quick(query="new_section").fit(tissue.X[reference], tissue.coords[reference])
+    genes = pipe["genes"].get_support().copy()
+    few = np.flatnonzero(~reference)[:30]
+    assert pipe.partial_fit(tissue.X[few], tissue.coords[few], sections=["new"] * 30) is pipe
+    np.testing.assert_array_equal(pipe["genes"].get_support(), genes)
+    assert list(pipe["dpvae"].sections_) == ["new"]
+
+
+def test_persisted_models_and_clones(tissue, tmp_path):
+    pipe = quick().fit(tissue.X, tissue.coords)
+    joblib.dump(pipe, tmp_path / "pipe.joblib")
+    np.testing.assert_array_equal(
+        joblib.load(tmp_path / "pipe.joblib").predict(tissue.X), pipe.predict(tissue.X)
+    )
+    again = clone(pipe).fit(tissue.X, tissue.coords)
+    np.testing.assert_array_equal(again.predict(tissue.X), pipe.predict(tissue.X))
+    assert "SpatialPCA" in estimator_html_repr(pipe)
+
+
+def test_memory_caches_the_steps_before_the_net(tissue, tmp_path):
+    pipe = quick(memory=str(tmp_path / "cache")).fit(tissue.X, tissue.coords)
+    plain = quick().fit(tissue.X, tissue.coords)
+    np.testing.assert_array_equal(pipe.predict(tissue.X), plain.predict(tissue.X))
+
+
+def test_the_papers_recipe(tissue):
+    pipe = make_spatial_pipeline(
+        n_spatial_components=None, **PAPER_SETTINGS | {"max_epochs": 3}, random_state=0
+    ).fit(tissue.X, tissue.coords)
+    assert pipe["dpvae"].n_features_in_ == tissue.X.shape[1]
+    module = pipe["dpvae"].module_
+    assert module.n_members == 1
+    assert "Dropout" not in repr(module)
+    assert pipe.predict(tissue.X).shape == tissue.coords.shape
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda X: -X, "negative|Negative"),
+        (lambda X: X * np.nan, "NaN"),
+        (lambda X: X[:, :10], "features"),
+    ],
+)
+def test_bad_queries_are_named(tissue, change, message):
+    pipe = quick().fit(tissue.X, tissue.coords)
+    with pytest.raises(ValueError, match=message):
+        pipe.predict(change(tissue.X.astype(float)))

@@ -1,0 +1,103 @@
+"""The spread per cell: units, calibration, and that it means something."""
+
+import numpy as np
+import pytest
+from scipy.stats import chi2, spearmanr
+
+from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
+from sklearn_dpvae._uncertainty import ErrorModel
+from sklearn_dpvae.datasets import make_tissue
+
+
+@pytest.fixture(scope="module")
+def fitted():
+    tissue = make_tissue(n_cells=900, n_genes=60, signal=0.5, random_state=3)
+    pipe = make_spatial_pipeline(
+        hidden_layer_sizes=(32,), n_estimators=4, max_epochs=60, random_state=0
+    ).fit(tissue.X[:400], tissue.coords[:400])
+    return pipe, tissue.X[400:], tissue.coords[400:]
+
+
+def test_std_has_the_units_of_the_tissue_and_leaves_predictions_alone(fitted):
+    pipe, X, _ = fitted
+    coords, std = pipe.predict(X, return_std=True)
+    np.testing.assert_array_equal(coords, pipe.predict(X))
+    assert std.shape == (X.shape[0],)
+    assert (std > 0).all()
+
+
+def test_std_is_pointwise(fitted):
+    pipe, X, _ = fitted
+    np.testing.assert_allclose(
+        pipe.predict(X[:5], return_std=True)[1], pipe.predict(X, return_std=True)[1][:5]
+    )
+
+
+def test_calibrated_radii_cover_what_they_say(fitted):
+    pipe, X, coords = fitted
+    pipe.calibrate(X[:250], coords[:250])
+    error = np.linalg.norm(pipe.predict(X[250:]) - coords[250:], axis=1)
+    for level in (0.5, 0.8, 0.95):
+        covered = np.mean(error <= pipe.predict_radius(X[250:], level=level))
+        assert covered == pytest.approx(level, abs=0.1)
+    _, std = pipe.predict(X[250:], return_std=True)
+    within = np.mean(error <= std * np.sqrt(chi2.ppf(0.5, 2)))
+    assert within == pytest.approx(0.5, abs=0.1)
+
+
+def test_std_grows_where_positions_are_uncertain():
+    """Half of the cells lose their expression: they must be the uncertain ones."""
+    rng = np.random.default_rng(0)
+    coords = rng.uniform(-1, 1, size=(800, 2))
+    X = np.hstack([coords @ rng.normal(size=(2, 20)), np.ones((800, 1))])
+    blind = rng.random(800) < 0.5
+    X[blind, :20] = rng.normal(size=(blind.sum(), 20)) * 0.3
+    X[blind, 20] = -1
+    model = DPVAESpatialRegressor(
+        hidden_layer_sizes=(32,), n_estimators=4, max_epochs=100, random_state=0
+    ).fit(X[:500], coords[:500])
+    placed, std = model.predict(X[500:], return_std=True)
+    error = np.linalg.norm(placed - coords[500:], axis=1)
+    assert spearmanr(std, error)[0] > 0.4
+    assert np.median(std[blind[500:]]) > 1.3 * np.median(std[~blind[500:]])
+
+
+def test_anchors_are_certain(fitted):
+    pipe, X, coords = fitted
+    _, std = pipe.predict(X, anchors=(range(10), coords[:10]), return_std=True)
+    assert (std[:10] == 0).all()
+    assert (std[10:] > 0).all()
+
+
+def test_one_member_has_a_spread_too(fitted):
+    _, X, coords = fitted
+    model = DPVAESpatialRegressor(n_estimators=1, hidden_layer_sizes=(8,), max_epochs=5)
+    X = X.toarray()
+    _, std = model.fit(X, coords).predict(X, return_std=True)
+    assert (std > 0).all()
+
+
+def test_ratios_are_conformal_quantiles():
+    """Scores that are the errors themselves: the radius is the quantile of 1."""
+    rng = np.random.default_rng(0)
+    latents = rng.normal(size=(99, 2))
+    model = ErrorModel.fit(latents, np.zeros(99), np.full(99, 3.0), 1.0)
+    np.testing.assert_allclose(model.radius(latents, np.zeros(99), 0.8), 3.0)
+    other = model.calibrated(latents, np.zeros(99), np.arange(1.0, 100.0))
+    # 80 of 100 with the next cell counted: the 80th of the 99 errors.
+    np.testing.assert_allclose(other.radius(latents, np.zeros(99), 0.8), 80.0)
+
+
+@pytest.mark.parametrize("level", [0, 1, 2.0, "high"])
+def test_level_is_a_probability(fitted, level):
+    pipe, X, _ = fitted
+    with pytest.raises(ValueError, match="level"):
+        pipe.predict_radius(X, level=level)
+
+
+def test_calibration_data_must_match(fitted):
+    pipe, X, coords = fitted
+    with pytest.raises(ValueError, match="inconsistent"):
+        pipe.calibrate(X, coords[:-1])
+    with pytest.raises(ValueError, match="dimension"):
+        pipe.calibrate(X, coords[:, 0])
