@@ -1,0 +1,1 @@
+"""Parts of benchmarks/accuracy.py: tasks, methods, scores and the report."""

@@ -1,0 +1,1 @@
+"""Parts of performance.py and regression.py."""
