@@ -1,0 +1,31 @@
+"""Order of the examples in the gallery: that of learning, not of the alphabet."""
+
+from pathlib import Path
+
+ORDER = [
+    "reconstruct_tissue",
+    "figures",
+    "anndata",
+    "gene_selection",
+    "distance_weight",
+    "grid_search",
+    "splits",
+    "several_sections",
+    "transfer",
+    "anchors",
+    "anchored_mds",
+    "uncertainty",
+    "explain_genes",
+    "latent_dimensions",
+]
+
+
+class LearningOrder:
+    """Sort key of sphinx-gallery; examples that are not listed come last."""
+
+    def __init__(self, src_dir):
+        pass
+
+    def __call__(self, filename):
+        name = Path(filename).stem.removeprefix("plot_")
+        return (ORDER.index(name) if name in ORDER else len(ORDER), name)
