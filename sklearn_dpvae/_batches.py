@@ -3,6 +3,8 @@
 Imports nothing of this package but the masks.
 """
 
+import copy
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -113,7 +115,9 @@ class Batches:
         self.rows = rows
         self.batch_size = batch_size
         self.device = device
-        self._rng = np.random.default_rng(seed)
+        self._rng = self._neighbors_rng = np.random.default_rng(seed)
+        self._seed = seed
+        self._rank, self._n_processes = 0, 1
         # Members go through as many cells each; one that has a cell more leaves out another
         # one at each pass.
         self.n_cells = min(len(own) for own in rows)
@@ -128,9 +132,38 @@ class Batches:
             self._library = self._put(library)
         if isinstance(cells.mask, GroupMask):
             self._groups = self._put(cells.mask.groups)
-        self._edges = []
-        if isinstance(cells.mask, EdgeMask) and self.n_batches > 1:
-            self._edges = [cells.mask.restricted_to(own) for own in rows]
+        self._edges: list[EdgeMask] = []
+        if self.n_batches > 1:
+            self._draw_edges()
+
+    def _draw_edges(self) -> None:
+        if isinstance(self.cells.mask, EdgeMask):
+            self._edges = [self.cells.mask.restricted_to(own) for own in self.rows]
+
+    def share(self, rank: int, n_processes: int) -> "Batches":
+        """The share of every batch that is one process's own, where several train one net.
+
+        The processes go through the cells in the same order. Batches and steps are as many as
+        those of one process.
+        """
+        smallest = self.n_cells // self.n_batches // n_processes
+        if smallest < 3:
+            raise ValueError(
+                f"{n_processes} processes would share a batch of "
+                f"{self.n_cells // self.n_batches} cells, and each needs 3 or more. Raise "
+                "batch_size or use fewer processes."
+            )
+        own = copy.copy(self)
+        own._rank, own._n_processes = rank, n_processes
+        # Processes draw differently many neighbors, but must stay together in the order.
+        own._neighbors_rng = np.random.default_rng([self._seed, rank])
+        own._draw_edges()
+        return own
+
+    def fingerprint(self) -> int:
+        """Equal for batches of the same cells in the same order, as a rule."""
+        rows = zlib.crc32(np.concatenate(self.rows).tobytes())
+        return zlib.crc32(repr(self._rng.bit_generator.state).encode(), rows)
 
     def _put(self, array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.as_tensor(array, device=self.device)
@@ -170,7 +203,8 @@ class Batches:
 
     def __iter__(self) -> Iterator[tuple[dict, dict]]:
         order = np.stack([self._rng.permutation(rows)[: self.n_cells] for rows in self.rows])
-        for index in np.array_split(order, self.n_batches, axis=1):
+        for batch in np.array_split(order, self.n_batches, axis=1):
+            index = np.array_split(batch, self._n_processes, axis=1)[self._rank]
             if self._edges:
                 index = np.stack(
                     [self._with_neighbors(*own) for own in zip(index, self._edges, strict=True)]
@@ -180,6 +214,6 @@ class Batches:
     def _with_neighbors(self, cells: np.ndarray, edges: EdgeMask) -> np.ndarray:
         """As many cells as given: the first ones, some of their neighbors, and then the others."""
         seeds = cells[: -(-len(cells) // (1 + _NEIGHBORS_PER_SEED))]
-        drawn = edges.draw_neighbors(seeds, _NEIGHBORS_PER_SEED, self._rng)
+        drawn = edges.draw_neighbors(seeds, _NEIGHBORS_PER_SEED, self._neighbors_rng)
         _, first = np.unique(wanted := np.concatenate([seeds, drawn, cells]), return_index=True)
         return wanted[np.sort(first)][: len(cells)]

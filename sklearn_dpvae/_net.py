@@ -3,14 +3,17 @@
 Imports the losses, the module and the batches.
 """
 
+import sys
 from collections.abc import Sequence
 from copy import deepcopy
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 from skorch import NeuralNet
 from skorch.callbacks import Callback, EpochTimer, LRScheduler, PrintLog
+from skorch.hf import AccelerateMixin
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
@@ -56,6 +59,18 @@ class DPVAENet(NeuralNet):
     def get_iterator(self, dataset, training=False):
         return dataset
 
+    @property
+    def bare_module(self) -> DPVAE:
+        """The module without what is wrapped around it for training."""
+        return self.module_
+
+    def averaged(self, value: Tensor) -> Tensor:
+        """Mean over the processes that train together."""
+        return value
+
+    def backward(self, loss: Tensor) -> None:
+        loss.backward()
+
     def notify(self, method_name, **cb_kwargs):
         self.notifying = method_name
         super().notify(method_name, **cb_kwargs)
@@ -63,7 +78,7 @@ class DPVAENet(NeuralNet):
 
     def loss_terms(self, y_pred, y_true, X) -> Tensor:
         """The terms of `TERMS`, in this order, of each member: shape (n_terms, n_members)."""
-        goal, module = self.objective, self.module_
+        goal, module = self.objective, self.bare_module
         log_prob = module.likelihood.log_prob(
             y_true["target"], y_pred["hidden"], y_true["library"]
         )
@@ -84,7 +99,7 @@ class DPVAENet(NeuralNet):
 
     def distance_term(self, z, y_true) -> Tensor:
         """Eq. (3), or eq. (5) on the pairs that the mask leaves."""
-        s, codes, scale = y_true["s"], y_true["codes"], self.module_.scale
+        s, codes, scale = y_true["s"], y_true["codes"], self.bare_module.scale
         loss = self.objective.distance_loss
         if "pairs" in y_true:
             pairs, weights = y_true["pairs"], y_true["weights"]
@@ -104,7 +119,7 @@ class DPVAENet(NeuralNet):
         terms = self.loss_terms(y_pred, y, X)
         # Members share no weights: the gradient of the sum is that of each one's own loss.
         loss = terms[0].sum()
-        loss.backward()
+        self.backward(loss)
         return {"loss": loss, "y_pred": y_pred, "terms": terms.detach().mean(dim=1)}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
@@ -123,9 +138,88 @@ class DPVAENet(NeuralNet):
             totals = totals + size * step["terms"]
             n_cells += size
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        for name, value in zip(TERMS, (totals / n_cells).tolist(), strict=True):
+        means = self.averaged(totals / n_cells)
+        for name, value in zip(TERMS, means.tolist(), strict=True):
             self.history.record(name, value)
         self.history.record("train_loss", self.history[-1]["loss"])
+
+
+class AcceleratedNet(AccelerateMixin, DPVAENet):
+    """Several processes train one net together, through Hugging Face accelerate.
+
+    Each takes its share of the cells of every batch and forms pairs among those. The gradients
+    are averaged, so that all processes keep the same weights.
+    """
+
+    @property
+    def bare_module(self):
+        return self.accelerator.unwrap_model(self.module_)
+
+    def averaged(self, value):
+        return self.accelerator.reduce(value, reduction="mean")
+
+    def backward(self, loss):
+        self.accelerator.backward(loss)
+
+    def train_step_single(self, batch, **fit_params):
+        # Not the mixin's, which knows of a single loss.
+        return DPVAENet.train_step_single(self, batch, **fit_params)
+
+    def get_iterator(self, dataset, training=False):
+        return dataset.share(self.accelerator.process_index, self.accelerator.num_processes)
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        super().on_train_begin(net, X=X, y=y, **kwargs)
+        own = torch.tensor([X.fingerprint()], device=self.accelerator.device)
+        if len(self.accelerator.gather(own).unique()) > 1:
+            raise ValueError(
+                "the processes drew different batches. Pass the same data and the same integer "
+                "as random_state in each of them."
+            )
+        # Shares of a batch need noise of their own. That of the first process is what a single
+        # one would draw.
+        if self.accelerator.process_index:
+            torch.manual_seed(torch.initial_seed() + self.accelerator.process_index)
+
+    def on_train_end(self, net, X=None, y=None, **kwargs):
+        super().on_train_end(net, X=X, y=y, **kwargs)
+        # What is kept, and pickled, is a plain net that needs no accelerate.
+        self.optimizer_ = self.optimizer_.optimizer
+        for _, callback in self.callbacks_:
+            if isinstance(callback, LRScheduler):
+                callback.lr_scheduler_.optimizer = self.optimizer_
+        self.accelerator.free_memory()
+        for name in ("accelerator", "unwrap_after_train", "_wrapped_with_accelerator"):
+            delattr(self, name)
+        self.__class__ = DPVAENet
+
+
+def accelerator_for(device: str) -> Any:
+    """An `Accelerator` where the user's script has made one in each of several processes.
+
+    Else None: a launcher's environment alone does not say that processes are to train together,
+    and workers of a search inherit it.
+    """
+    if "accelerate" not in sys.modules:
+        return None
+    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate.state import is_initialized
+
+    if not is_initialized():
+        return None
+    # All share one state. Where a term has no weight, some parameters get no gradient, which
+    # a static graph allows for.
+    options = DistributedDataParallelKwargs(static_graph=True)
+    accelerator = Accelerator(kwargs_handlers=[options])
+    if accelerator.num_processes == 1:
+        return None
+    if accelerator.device.type != torch.device(device).type:
+        raise ValueError(
+            f"device={device!r}, but the Accelerator of this process is on "
+            f"{accelerator.device}. Pass device={accelerator.device.type!r}, or make the "
+            "Accelerator with cpu=True."
+        )
+    return accelerator
 
 
 class StopTraining(Exception):
@@ -136,7 +230,7 @@ class RecordScale(Callback):
     """Record c, in latent units per scaled unit of the positions, after every epoch."""
 
     def on_epoch_end(self, net, **kwargs):
-        net.history.record("scale", net.module_.scale.detach().mean().item())
+        net.history.record("scale", net.bare_module.scale.detach().mean().item())
 
 
 class HeldOutStress(Callback):
@@ -162,24 +256,25 @@ class HeldOutStress(Callback):
         self.best_, self.best_epoch_, self.best_state_ = np.inf, 0, None
 
     def on_epoch_end(self, net, **kwargs):
-        stress = relative_stress(net.module_, self.held_out)
+        # All processes must stop at the same epoch.
+        stress = float(net.averaged(relative_stress(net.bare_module, self.held_out)))
         net.history.record("valid_stress", stress)
         epoch = len(net.history)
         if stress < self.best_:
             self.best_, self.best_epoch_ = stress, epoch
-            self.best_state_ = deepcopy(net.module_.state_dict())
+            self.best_state_ = deepcopy(net.bare_module.state_dict())
         elif epoch - self.best_epoch_ >= self.patience:
             raise StopTraining
 
     def on_train_end(self, net, **kwargs):
         if self.best_state_ is not None:
-            net.module_.load_state_dict(self.best_state_)
+            net.bare_module.load_state_dict(self.best_state_)
         # The trained net is kept and pickled; the held-out cells need not be.
         self.best_state_ = self.held_out = None
 
 
 @torch.no_grad()
-def relative_stress(module: DPVAE, batches: Batches) -> float:
+def relative_stress(module: DPVAE, batches: Batches) -> Tensor:
     """Distance-preserving loss of posterior means over the mean scaled tissue distance.
 
     The mean over members.
@@ -192,7 +287,7 @@ def relative_stress(module: DPVAE, batches: Batches) -> float:
     tissue = distance_preservation(
         torch.zeros_like(mean), y["s"], torch.ones_like(scale), codes=y["codes"]
     )
-    return float((value / (scale * tissue)).mean())
+    return (value / (scale * tissue)).mean()
 
 
 class ProgressBar(Callback):
@@ -232,6 +327,18 @@ def build_net(
     patience: int = 10,
 ) -> DPVAENet:
     """Assemble the net around a module that exists already."""
+    kind: Any = DPVAENet
+    accelerator = accelerator_for(device)
+    placement: dict[str, Any] = {"device": device}
+    if accelerator is not None:
+        kind = AcceleratedNet
+        # accelerate puts the module on its device.
+        placement = {
+            "accelerator": accelerator,
+            "device": None,
+            "callbacks__print_log__sink": print,
+        }
+        verbose = verbose if accelerator.is_main_process else 0
     own: list = [("scale", RecordScale())]
     if lr_schedule == "one_cycle":
         own.append(
@@ -252,9 +359,9 @@ def build_net(
         own.append(("progress_bar", ProgressBar(max_epochs)))
     elif verbose > 1:
         own.append(("print_log", PrintLog(keys_ignored=["train_loss", "batches"])))
-    return DPVAENet(
+    return kind(
         module=module,
-        criterion=nn.Identity,  # the loss is all in `loss_terms`
+        criterion=object,  # nothing: the loss is all in `loss_terms`
         objective=objective,
         optimizer=torch.optim.AdamW if weight_decay else torch.optim.Adam,
         # One kernel for all weights, where torch has one.
@@ -265,9 +372,9 @@ def build_net(
         **({"optimizer__weight_decay": weight_decay} if weight_decay else {}),
         max_epochs=max_epochs,
         train_split=None,
-        device=device,
         verbose=int(verbose > 1),  # whether PrintLog prints
         callbacks=own + list(callbacks),
+        **placement,
     )
 
 
