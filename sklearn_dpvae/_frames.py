@@ -6,8 +6,9 @@ Imports the metrics and the solvers of eq. (6) and (7).
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial.distance import pdist
 
-from ._anchors import check_anchors
+from ._anchors import estimate_scale
 from ._landmarks import choose_landmarks, place_pointwise
 from ._smacof import anchored_smacof
 from ._validation import check_sections
@@ -33,6 +34,17 @@ class SectionFrame:
     similarity: ProcrustesTransform
     landmark_latents: np.ndarray
     landmark_coords: np.ndarray
+
+    def scale(self, default):
+        """c by which latent distances of the landmarks predict those in the tissue.
+
+        The c of the training fits cells that the nets have seen. Landmarks have the latents of
+        cells that they have not: with their errors, a latent distance stands for less in the
+        tissue. `default` is for landmarks that all have one position or one latent.
+        """
+        if not (_varies(self.landmark_latents) and _varies(self.landmark_coords)):
+            return default
+        return estimate_scale(self.landmark_coords, pdist(self.landmark_latents))
 
 
 class SectionFrames:
@@ -111,13 +123,17 @@ def solve_with_anchors(latents, start, scale, anchors, *, underdetermined, seed)
     start : ndarray of shape (n_cells, n_dims)
         First guess, in any pose.
     scale : float
-        c, in latent units per tissue unit.
+        c, in latent units per tissue unit. From ``2 * (n_dims + 1)`` anchors on, the number
+        that `estimate_scale` needs for its regression, their own pairs tell c better.
     anchors : tuple (indices, coords)
     underdetermined : {"error", "allow"}
     seed : int
     """
     indices, coords = anchors
-    if len(np.unique(coords, axis=0)) > 1:
+    enough = len(indices) >= 2 * (coords.shape[1] + 1)
+    if enough and _varies(coords) and _varies(latents[indices]):
+        scale = None
+    if _varies(coords):
         start = procrustes_align(start[indices], coords).transform(start)
     else:
         start = start + (coords[0] - start[indices[0]])
@@ -132,11 +148,5 @@ def solve_with_anchors(latents, start, scale, anchors, *, underdetermined, seed)
     ).embedding
 
 
-def split_anchors(anchors, sections, n_samples, n_dims):
-    """Yield the rows of each section with the anchors among them, counted within the section."""
-    indices, coords = check_anchors(anchors, n_samples, n_dims)
-    codes, labels = check_sections(sections, n_samples)
-    for code in range(len(labels)):
-        rows = np.flatnonzero(codes == code)
-        here = codes[indices] == code
-        yield rows, (np.searchsorted(rows, indices[here]), coords[here])
+def _varies(points):
+    return bool((points != points[0]).any())

@@ -25,7 +25,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._anchors import check_anchors
 from ._encoding import encode, encode_with_spread, in_float64
 from ._fitting import ReferenceFitter, batch_codes
-from ._frames import solve_jointly, solve_with_anchors, split_anchors
+from ._frames import solve_jointly, solve_with_anchors
 from ._likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
 from ._losses import DISTANCE_LOSSES
 from ._modules import ACTIVATIONS
@@ -387,6 +387,11 @@ class DPVAESpatialRegressor(
         Notes
         -----
         Without anchors each row is answered by itself, except with ``reconstruction="mds"``.
+
+        With anchors, c of eq. (6) is not the `scale_` of the training. It is estimated from the
+        anchors of the section, as `anchored_smacof` does with ``scale=None``, if there are
+        ``2 * (n_dims + 1)`` or more; with fewer, in the same way, from landmarks of the
+        reference section in whose frame the start is.
         """
         check_is_fitted(self, "net_")
         X = self._validate_query(X)
@@ -477,7 +482,7 @@ class DPVAESpatialRegressor(
             return self.frames_.place_by_similarity(latents, sections)
         coords = self.frames_.place_by_landmarks(latents, self.scale_, sections)
         if how == "mds":
-            for rows, _ in split_anchors(None, sections, *coords.shape):
+            for _, rows in self.frames_.by_rows(sections, len(coords)):
                 coords[rows] = solve_jointly(
                     latents[rows], coords[rows], self.scale_, seed=self._seed
                 )
@@ -485,13 +490,15 @@ class DPVAESpatialRegressor(
 
     def _impute(self, latents, coords, anchors, sections, underdetermined):
         """Positions given some of them, solved for each section that has known ones."""
-        for rows, known in split_anchors(anchors, sections, *coords.shape):
-            if len(known[0]):
+        indices, known = check_anchors(anchors, *coords.shape)
+        for frame, rows in self.frames_.by_rows(sections, len(coords)):
+            here = np.isin(indices, rows)
+            if here.any():
                 coords[rows] = solve_with_anchors(
                     latents[rows],
                     coords[rows],
-                    self.scale_,
-                    known,
+                    frame.scale(default=self.scale_),
+                    (np.searchsorted(rows, indices[here]), known[here]),
                     underdetermined=underdetermined,
                     seed=self._seed,
                 )

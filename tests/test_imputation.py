@@ -5,6 +5,7 @@ import pytest
 from scipy.spatial import procrustes
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
+from sklearn_dpvae._frames import SectionFrame, SectionFrames, solve_with_anchors
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
@@ -76,6 +77,68 @@ def test_too_few_anchors_are_answered_on_request(fitted):
         placed = model.predict(X, anchors=(known, coords[known]), underdetermined="allow")
         np.testing.assert_array_equal(placed[known], coords[known])
         assert disparity(coords, placed) < 0.7
+
+
+def reference_of(latents, coords, sections):
+    labels, codes = np.unique(sections, return_inverse=True)
+    rng = np.random.RandomState(0)
+    return SectionFrames(latents, coords, codes, labels, n_landmarks=50, rng=rng)
+
+
+@pytest.mark.parametrize(("n_anchors", "shrunk"), [(5, False), (6, False), (6, True)])
+def test_c_comes_from_many_anchors_or_else_from_the_reference(n_anchors, shrunk):
+    rng = np.random.default_rng(0)
+    coords = rng.uniform(0, 10, size=(60, 2))
+    reference = rng.uniform(0, 10, size=(80, 2))
+    frames = reference_of(0.5 * reference, reference, np.repeat(["a", "b"], [50, 30]))
+    scale = frames.default.scale(default=7.0)
+    assert scale == pytest.approx(0.5)
+    # The latents of a query may be shrunk against those of the reference.
+    latents = coords * (0.2 if shrunk else 0.5)
+    placed = solve_with_anchors(
+        latents,
+        -latents,
+        scale,
+        (np.arange(n_anchors), coords[:n_anchors]),
+        underdetermined="error",
+        seed=0,
+    )
+    np.testing.assert_allclose(placed, coords, atol=1e-6)
+
+
+def test_c_of_a_section_is_that_of_its_own_landmarks():
+    rng = np.random.default_rng(1)
+    coords = rng.uniform(0, 10, size=(80, 2))
+    sections = np.repeat(["a", "b"], 40)
+    frames = reference_of(coords * np.where(sections == "a", 0.5, 3.0)[:, None], coords, sections)
+    assert frames.frames["a"].scale(default=7.0) == pytest.approx(0.5)
+    assert frames.frames["b"].scale(default=7.0) == pytest.approx(3.0)
+
+
+def test_c_of_landmarks_that_tell_nothing_is_the_default():
+    points = np.arange(20.0).reshape(10, 2)
+    for latents, coords in [(np.ones((10, 3)), points), (points, np.ones((10, 2)))]:
+        assert SectionFrame("a", None, latents, coords).scale(default=7.0) == 7.0
+
+
+@pytest.mark.parametrize("n_anchors", [4, 12])
+def test_imputation_does_not_use_the_c_of_the_training(fitted, monkeypatch, n_anchors):
+    model, X, coords = fitted
+    known = np.arange(n_anchors)
+    expected = model.predict(X, anchors=(known, coords[known]))
+    monkeypatch.setattr(model, "scale_", 10 * model.scale_)
+    placed = model.predict(X, anchors=(known, coords[known]))
+    np.testing.assert_array_equal(placed, expected)
+
+
+@pytest.mark.parametrize("n_anchors", [2, 12])
+def test_anchors_that_tell_no_scale_are_answered_on_request(fitted, n_anchors):
+    model, X, coords = fitted
+    same = np.repeat(coords[:1], n_anchors, axis=0)
+    anchors = (np.arange(n_anchors), same)
+    placed = model.predict(X, anchors=anchors, underdetermined="allow")
+    np.testing.assert_array_equal(placed[:n_anchors], same)
+    assert np.isfinite(placed).all()
 
 
 def test_joint_reconstruction_stays_in_the_frame_of_the_reference(fitted):
