@@ -9,7 +9,7 @@ from scipy import sparse
 from scipy.stats import norm
 from sklearn.base import BaseEstimator, _fit_context
 from sklearn.feature_selection import SelectorMixin
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._dispersion import select_by_dispersion, select_by_variance
@@ -237,8 +237,9 @@ class SpatiallyVariableGenes(_GeneSelector):
     max_pvalue : float, default=None
         If given, only genes with a p-value up to this are kept. The p-values are not adjusted
         for the number of genes.
-    min_cells : int, default=0
-        Only genes that are not zero in at least this many cells are kept.
+    min_cells : int or float, default=0
+        Only genes that are not zero in at least this many cells, or as a float in at least
+        this share of them, are kept.
 
     Attributes
     ----------
@@ -290,7 +291,10 @@ class SpatiallyVariableGenes(_GeneSelector):
         "n_top_genes": [None, Interval(numbers.Integral, 1, None, closed="left")],
         "n_neighbors": [Interval(numbers.Integral, 1, None, closed="left")],
         "max_pvalue": [None, Interval(numbers.Real, 0, 1, closed="right")],
-        "min_cells": [Interval(numbers.Integral, 0, None, closed="left")],
+        "min_cells": [
+            Interval(numbers.Integral, 0, None, closed="left"),
+            Interval(RealNotInt, 0, 1, closed="both"),
+        ],
     }
 
     def __init__(self, n_top_genes=1000, n_neighbors=6, max_pvalue=None, min_cells=0):
@@ -368,7 +372,9 @@ class SpatiallyVariableGenes(_GeneSelector):
         """Mask of the genes to keep."""
         admitted = np.ones(len(morans_i), dtype=bool)
         if self.min_cells > 0:
-            admitted &= np.asarray((X != 0).sum(axis=0)).ravel() >= self.min_cells
+            is_count = isinstance(self.min_cells, numbers.Integral)
+            least = self.min_cells if is_count else self.min_cells * X.shape[0]
+            admitted &= np.asarray((X != 0).sum(axis=0)).ravel() >= least
         if self.max_pvalue is not None:
             admitted &= pvalues <= self.max_pvalue
         if not admitted.any():

@@ -193,3 +193,44 @@ def test_presets_name_each_task_once(accuracy):
     assert len({task.label for task in ten}) == len(ten) == 10
     assert {t.kind for t in ten} == {"random", "block", "transfer"}
     assert all(bool(t.dropped_genes) == t.label.startswith("hippo") for t in ten)
+
+
+def test_ablation_changes_one_default_at_a_time(accuracy, folder, tmp_path, monkeypatch, capsys):
+    import ablation
+
+    made = ablation.make_spatial_pipeline
+    monkeypatch.setattr(
+        ablation, "make_spatial_pipeline", lambda **params: made(**params | {"max_epochs": 2})
+    )
+    output = tmp_path / "ablation.json"
+    options = ["--tasks", "single random", "pair:section_1 > section_2", "--seeds", "1"]
+    options = [str(folder), "-o", str(output), *options, "--groups", "z-scores"]
+    results = ablation.main(options)
+    names = ["defaults", *(f"z-scores: {label}" for label in ablation.GROUPS["z-scores"])]
+    assert [r["variant"] for r in results] == 2 * names
+    shown = capsys.readouterr()
+    assert len(shown.err.splitlines()) == len(results)
+
+    assert ablation.main(options) == results
+    again = capsys.readouterr()
+    assert again.err == ""
+    assert again.out == shown.out
+    table = {row.split("|")[2].strip(): row.split("|")[3:] for row in again.out.splitlines()[2:-1]}
+    ratios = [
+        r["disparity"] / d["disparity"]
+        for r in results
+        for d in results
+        if (r["variant"], d["variant"]) == (names[1], names[0]) and r["task"] == d["task"]
+    ]
+    assert table["not clipped"][0].strip() == f"{np.sqrt(np.prod(ratios)):.3f}"
+    assert [c.strip() for c in table["not clipped"][1:3]] == [f"{r:.3f}" for r in ratios]
+
+
+def test_ablation_names_parameters_that_exist(accuracy):
+    import ablation
+
+    for variants in ablation.GROUPS.values():
+        for params in variants.values():
+            ablation.make_spatial_pipeline().set_params(**params)
+    # A section of 800 cells has five batches an epoch, of four fifths of its cells.
+    assert ablation.Steps(400).epochs(800) == 80

@@ -279,6 +279,12 @@ def test_limits_on_pvalues_and_cells(tissue_like):
     assert selector.support_[[3, 11]].all()
     selector.set_params(min_cells=5, max_pvalue=1e-6).fit(counts, coords)
     assert selector.get_support(indices=True).tolist() == [3]
+    n_cells = len(counts)
+    selector.set_params(min_cells=4 / n_cells, max_pvalue=None).fit(counts, coords)
+    assert selector.support_[[3, 11]].all()
+    selector.set_params(min_cells=5 / n_cells).fit(counts, coords)
+    assert selector.support_[3]
+    assert not selector.support_[11]
     with pytest.raises(ValueError, match="min_cells=500"):
         selector.set_params(min_cells=500).fit(counts, coords)
     with pytest.raises(ValueError, match=r"max_pvalue=1e-300.*the lowest p-value is"):
