@@ -37,8 +37,8 @@ import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from _performance.timing import (  # noqa: E402
     clock,
+    costs_of_epochs,
     machine,
-    our_epochs,
     overhead,
     peak_memory,
     section,
@@ -66,7 +66,8 @@ def measure_overhead():
         ),
     }
     for name, ((X, coords), settings) in cases.items():
-        found = overhead(X, coords, repeats=args.repeats, **settings)
+        epochs = (10 if settings is SMALL else 3) * args.repeats
+        found = overhead(X, coords, epochs=epochs, **settings)
         yield {
             "case": name,
             "fit, ms an epoch": found["epoch_ms"]["fit"],
@@ -83,10 +84,8 @@ def measure_scaling():
     cases += [("batch", (4096, 1000, False, b)) for b in (64, 256, 1024, 4096)]
     for varied, (n, genes, sparse, batch) in cases:
         X, coords = section(n, genes, sparse=sparse)
-        epochs = our_epochs(
-            X, coords, **(NET | {"batch_size": batch}), max_epochs=4 if n < 50_000 else 2
-        )
-        cost = float(np.median(epochs))
+        settings = NET | {"batch_size": batch, "max_epochs": 6 if n < 50_000 else 2}
+        cost = float(np.min(costs_of_epochs(X, coords, {}, **settings)["fit"]))
         yield {
             "varied": varied,
             "cells": n,

@@ -66,9 +66,9 @@ def ratios():
     sparse, _ = section(3000, 2000, sparse=True)
     small, _ = section(3000, 30)
     fit = {
-        "epoch over bare loop, dense": overhead(dense, coords, repeats=4, epochs=2, **NET),
-        "epoch over bare loop, CSR": overhead(sparse, coords, repeats=4, epochs=2, **NET),
-        "epoch over bare loop, small net": overhead(small, coords, repeats=6, **SMALL),
+        "epoch over bare loop, dense": overhead(dense, coords, epochs=9, **NET),
+        "epoch over bare loop, CSR": overhead(sparse, coords, epochs=9, **NET),
+        "epoch over bare loop, small net": overhead(small, coords, epochs=41, **SMALL),
     }
     bounds = (1.25, 1.25, 1.5)
     for (name, found), bound in zip(fit.items(), bounds, strict=True):

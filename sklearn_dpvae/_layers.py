@@ -41,8 +41,11 @@ class EnsembleLayerNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(n_members, 1, n_features))
 
     def forward(self, x: Tensor) -> Tensor:
+        shape = x.shape[-1:]
+        if len(self.weight) == 1:
+            return nn.functional.layer_norm(x, shape, self.weight.view(-1), self.bias.view(-1))
         # Not `torch.addcmul`: its backward pass costs more than it saves.
-        return torch.nn.functional.layer_norm(x, x.shape[-1:]) * self.weight + self.bias
+        return nn.functional.layer_norm(x, shape) * self.weight + self.bias
 
 
 class Dropout(nn.Module):

@@ -79,7 +79,9 @@ def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """
     if a.shape[-1] > _FEW_DIMS:
         return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist").square_()
-    a, b = a.mT.contiguous(), b.mT.contiguous()
+    same = a is b
+    a = a.mT.contiguous()
+    b = a if same else b.mT.contiguous()
     squares = (a[..., 0, :, None] - b[..., 0, None, :]).square_()
     for axis in range(1, a.shape[-2]):
         difference = a[..., axis, :, None] - b[..., axis, None, :]
@@ -146,37 +148,43 @@ class _DistancePreservation(torch.autograd.Function):
         n, members = z.shape[-2], z.shape[:-2]
         c = scale[..., None, None]
         tiny = torch.finfo(z.dtype).tiny
-        value, total, grad_scale = (z.new_zeros(members) for _ in range(3))
-        if codes is None and weights is None:
-            total += n * (n - 1)
+        value, grad_scale = 0.0, 0.0
+        total = n * (n - 1) if codes is None and weights is None else z.new_zeros(members)
         # Distances below rounding have no direction.
-        nothing = (torch.finfo(z.dtype).eps * z.abs().amax()).square().clamp_min(tiny)
+        largest = torch.linalg.vector_norm(z, math.inf)
+        nothing = (torch.finfo(z.dtype).eps * largest).square().clamp_min(tiny)
         # With a row of ones: products with few rows on the left are several times faster than
         # those with few columns on the right.
         points = torch.cat([z, torch.ones_like(z[..., :1])], dim=-1).mT.contiguous()
         moments = torch.zeros_like(points)
         for rows, columns in _tiles(n, members.numel(), z.device):
-            squares = squared_distances(z[..., rows, :], z[..., columns, :])
+            z_rows, s_rows = z[..., rows, :], s[..., rows, :]
+            on_diagonal = rows == columns
+            squares = squared_distances(z_rows, z_rows if on_diagonal else z[..., columns, :])
             latent = squares.sqrt()
-            tissue = distances(s[..., rows, :], s[..., columns, :])
+            tissue = distances(s_rows, s_rows if on_diagonal else s[..., columns, :])
             values, slopes = _residual_loss(torch.addcmul(latent, c, tissue, value=-1.0), loss)
             pair_weights = _pair_weights(codes, weights, rows, columns, z.dtype)
-            times = 1 if rows == columns else 2
+            times = 1 if on_diagonal else 2
             if pair_weights is not None:
                 values = values * pair_weights
                 slopes = slopes * pair_weights
                 total += times * pair_weights.sum(dim=(-2, -1))
-                if rows == columns:
+                if on_diagonal:
                     # A cell is no pair of its own: the diagonal must not count in the mean.
                     total -= pair_weights.diagonal(dim1=-2, dim2=-1).sum(dim=-1)
-            value += times * values.sum(dim=(-2, -1))
-            grad_scale -= times * (slopes * tissue).sum(dim=(-2, -1))
+            value = value + times * values.sum(dim=(-2, -1))
+            grad_scale = grad_scale - times * (slopes * tissue).sum(dim=(-2, -1))
             # d||a - b|| / da = (a - b) / ||a - b||; 0 is the subgradient at coincident points.
             pull = latent.mul_(slopes).div_(squares.clamp_min_(nothing))
             moments[..., columns] += points[..., rows] @ pull
-            if rows != columns:
+            if not on_diagonal:
                 moments[..., rows] += points[..., columns] @ pull.mT
         grad_z = 2.0 * (moments[..., -1, :, None] * z - moments[..., :-1, :].mT)
+        if isinstance(total, int):
+            share = 1.0 / max(total, tiny)
+            ctx.save_for_backward(grad_z.mul_(share), grad_scale * share)
+            return value * share
         total = total.clamp_min(tiny)
         ctx.save_for_backward(grad_z / total[..., None, None], grad_scale / total)
         return value / total
@@ -270,14 +278,18 @@ def pairwise_distance_preservation(
 def _squared_nuclear_norm(a: Tensor) -> Tensor:
     """Square of the sum of the singular values of each matrix of a batch.
 
-    Up to rank two there is a closed form, || A ||_*^2 = || A ||_F^2 + 2 sqrt(det(A A')), which
-    needs no decomposition and so no synchronisation with a GPU.
+    Up to rank two there is a closed form, || A ||_*^2 = || A ||_F^2 + 2 sqrt(det(A A')), with
+    |det A| for the root where A is square. It needs no decomposition and so no synchronisation
+    with a GPU.
     """
     if a.shape[-2] > a.shape[-1]:
         a = a.mT
     tiny = torch.finfo(a.dtype).tiny
     if a.shape[-2] == 1:
         return a.square().sum(dim=(-2, -1))
+    if a.shape[-2] == a.shape[-1] == 2:
+        a11, a12, a21, a22 = a.flatten(-2).unbind(-1)
+        return a.square().sum(dim=(-2, -1)) + 2.0 * (a11 * a22 - a12 * a21).abs()
     if a.shape[-2] == 2:
         gram = a @ a.mT
         det = gram[..., 0, 0] * gram[..., 1, 1] - gram[..., 0, 1] * gram[..., 1, 0]

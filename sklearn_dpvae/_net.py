@@ -72,12 +72,14 @@ class DPVAENet(NeuralNet):
         loss.backward()
 
     def notify(self, method_name, **cb_kwargs):
-        self.notifying = method_name
+        # skorch looks at all that is set on a net, which takes its time in every batch.
+        own = vars(self)
+        own["notifying"] = method_name
         super().notify(method_name, **cb_kwargs)
-        self.notifying = None
+        own["notifying"] = None
 
-    def loss_terms(self, y_pred, y_true, X) -> Tensor:
-        """The terms of `TERMS`, in this order, of each member: shape (n_terms, n_members)."""
+    def loss_terms(self, y_pred, y_true) -> tuple[Tensor, ...]:
+        """The terms of `TERMS`, in this order, each of shape (n_members,)."""
         goal, module = self.objective, self.bare_module
         log_prob = module.likelihood.log_prob(
             y_true["target"], y_pred["hidden"], y_true["library"]
@@ -90,12 +92,10 @@ class DPVAENet(NeuralNet):
             distance = self.distance_term(z, y_true)
         if goal.alignment_weight:
             alignment = procrustes_misfit(z, s, codes=codes, n_sections=goal.n_sections)
-        loss = (
-            goal.elbo_weight * (reconstruction + goal.kl_weight * kl)
-            + goal.distance_weight * distance
-            + goal.alignment_weight * alignment
-        )
-        return torch.stack([loss, reconstruction, kl, distance, alignment])
+        loss = goal.elbo_weight * reconstruction.add(kl, alpha=goal.kl_weight)
+        loss = loss.add(distance, alpha=goal.distance_weight)
+        loss = loss.add(alignment, alpha=goal.alignment_weight)
+        return loss, reconstruction, kl, distance, alignment
 
     def distance_term(self, z, y_true) -> Tensor:
         """Eq. (3), or eq. (5) on the pairs that the mask leaves."""
@@ -115,12 +115,13 @@ class DPVAENet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         X, y = batch
-        y_pred = self.infer(X, **fit_params)
-        terms = self.loss_terms(y_pred, y, X)
+        y_pred = self.module_(**X)
+        terms = self.loss_terms(y_pred, y)
         # Members share no weights: the gradient of the sum is that of each one's own loss.
         loss = terms[0].sum()
         self.backward(loss)
-        return {"loss": loss, "y_pred": y_pred, "terms": terms.detach().mean(dim=1)}
+        with torch.no_grad():
+            return {"loss": loss, "y_pred": y_pred, "terms": torch.stack(terms)}
 
     def run_single_epoch(self, iterator, training, prefix, step_fn, **fit_params):
         """One pass over the batches; the losses are read once at its end.
@@ -130,15 +131,16 @@ class DPVAENet(NeuralNet):
         if iterator is None:
             return
         self._set_training(training)
-        totals, n_cells = 0.0, 0
+        terms, sizes = [], []
         for batch in iterator:
             self.notify("on_batch_begin", batch=batch, training=training)
             step = step_fn(batch, **fit_params)
-            size = batch[1]["s"].shape[-2]
-            totals = totals + size * step["terms"]
-            n_cells += size
+            terms.append(step["terms"])
+            sizes.append(batch[1]["s"].shape[-2])
             self.notify("on_batch_end", batch=batch, training=training, **step)
-        means = self.averaged(totals / n_cells)
+        totals = torch.stack(terms).mean(dim=-1)
+        weights = torch.tensor(sizes, device=totals.device) / sum(sizes)
+        means = self.averaged(weights @ totals)
         for name, value in zip(TERMS, means.tolist(), strict=True):
             self.history.record(name, value)
         self.history.record("train_loss", self.history[-1]["loss"])

@@ -27,7 +27,7 @@ class PlainVAE(nn.Module):
     def layers(n_in, sizes, dropout):
         layers = []
         for n_out in sizes:
-            layers += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU()]
+            layers += [nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.SiLU()]
             if dropout:
                 layers.append(nn.Dropout(dropout))
             n_in = n_out
@@ -45,7 +45,8 @@ class PlainVAE(nn.Module):
         cross = sc.T @ zc
         det = (cross[0, 0] * cross[1, 1] - cross[0, 1] * cross[1, 0]).abs()
         explained = (cross.square().sum() + 2 * det) / (zc.square().sum() * sc.square().sum())
-        return (misfit + kl) / x.shape[1] + residual.abs().sum() / pairs + 1 - explained
+        distance = residual.abs().sum() / pairs
+        return (misfit + kl) / x.shape[1] + 0.3 * distance + 1 - explained
 
 
 class PlainTorch:
@@ -66,7 +67,7 @@ class SameKernels:
     fused = True
 
     def module(self, n_genes, hidden, dropout):
-        return DPVAE(n_genes, 2, 1, hidden, dropout=dropout, activation="relu")
+        return DPVAE(n_genes, 2, 1, hidden, dropout=dropout)
 
     def loss(self, module, x, s):
         out = module(x[None])
@@ -75,34 +76,40 @@ class SameKernels:
         distance = distance_preservation(out["z"], s, module.scale)
         alignment = procrustes_misfit(out["z"], s)
         elbo = (out["kl"].mean() - log_prob.mean()) / x.shape[1]
-        return elbo + (distance + alignment).sum()
+        return (elbo + 0.3 * distance + alignment).sum()
 
 
-def train(kind, X, coords, *, hidden, dropout, batch_size, max_epochs, clock, device="cpu"):
-    """Train, and return the clock at the end of every epoch."""
-    sparse = not isinstance(X, np.ndarray)
-    s = coords - coords.mean(0)
-    s = torch.tensor(s / np.sqrt(np.mean(s**2)), dtype=torch.float32, device=device)
-    module = kind.module(X.shape[1], hidden, dropout).to(device).train()
-    optimizer = torch.optim.AdamW(module.parameters(), 3e-3, weight_decay=0.01, fused=kind.fused)
-    n_batches = -(-X.shape[0] // batch_size)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(
-        optimizer, max_lr=3e-3, total_steps=max_epochs * n_batches + 1
-    )
-    dense = None if sparse else torch.from_numpy(X).to(device)
-    rng = np.random.default_rng(0)
-    ends = []
-    for _ in range(max_epochs):
+class Loop:
+    """A training loop; every call of `epoch` is one pass over the cells."""
+
+    def __init__(self, kind, X, coords, *, hidden, dropout, batch_size, max_epochs, device="cpu"):
+        self.kind, self.X, self.device = kind, X, device
+        s = coords - coords.mean(0)
+        s = s / np.sqrt(np.mean(s**2))
+        self.s = torch.tensor(s, dtype=torch.float32, device=device)
+        self.dense = torch.from_numpy(X).to(device) if isinstance(X, np.ndarray) else None
+        self.module = kind.module(X.shape[1], hidden, dropout).to(device).train()
+        self.optimizer = torch.optim.AdamW(
+            self.module.parameters(), 3e-3, weight_decay=0.01, fused=kind.fused
+        )
+        self.n_batches = -(-X.shape[0] // batch_size)
+        self.schedule = torch.optim.lr_scheduler.OneCycleLR(
+            self.optimizer, max_lr=3e-3, total_steps=max_epochs * self.n_batches + 1
+        )
+        self.rng = np.random.default_rng(0)
+
+    def epoch(self):
         total = 0.0
-        for rows in np.array_split(rng.permutation(X.shape[0]), n_batches):
-            index = torch.from_numpy(rows).to(device)
-            x = torch.from_numpy(X[rows].toarray()).to(device) if sparse else dense[index]
-            optimizer.zero_grad()
-            loss = kind.loss(module, x, s[index])
+        for rows in np.array_split(self.rng.permutation(self.X.shape[0]), self.n_batches):
+            index = torch.from_numpy(rows).to(self.device)
+            if self.dense is None:
+                x = torch.from_numpy(self.X[rows].toarray()).to(self.device)
+            else:
+                x = self.dense[index]
+            self.optimizer.zero_grad()
+            loss = self.kind.loss(self.module, x, self.s[index])
             loss.backward()
-            optimizer.step()
-            schedule.step()
+            self.optimizer.step()
+            self.schedule.step()
             total = total + loss.detach()
-        float(total)
-        ends.append(clock())
-    return ends
+        return float(total)

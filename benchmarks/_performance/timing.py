@@ -19,14 +19,23 @@ from . import bare_loop
 clock = time.process_time
 
 
-class EpochEnds(Callback):
-    """Read the clock at the end of every epoch."""
+class InTurn(Callback):
+    """Measure the epochs of a fit and, after each of them, one of every other loop."""
 
-    def __init__(self, ends):
-        self.ends = ends
+    def __init__(self, loops):
+        self.loops = loops
+        self.seconds = {name: [] for name in ("fit", *loops)}
+
+    def on_train_begin(self, net, **kwargs):
+        self.start_ = clock()
 
     def on_epoch_end(self, net, **kwargs):
-        self.ends.append(clock())
+        self.seconds["fit"].append(clock() - self.start_)
+        for name, loop in self.loops.items():
+            start = clock()
+            loop.epoch()
+            self.seconds[name].append(clock() - start)
+        self.start_ = clock()
 
 
 def section(n_cells, n_genes, *, sparse=False, density=0.1, dtype=np.float32, seed=0):
@@ -44,52 +53,35 @@ def section(n_cells, n_genes, *, sparse=False, density=0.1, dtype=np.float32, se
     return sp.csr_matrix((values, indices.ravel(), indptr), shape=(n_cells, n_genes)), coords
 
 
-def our_epochs(X, coords, *, hidden, dropout, batch_size, max_epochs, n_estimators=1):
-    """Costs of the epochs of a fit but the first."""
-    ends = []
+def costs_of_epochs(X, coords, loops, *, hidden, dropout, batch_size, max_epochs):
+    """Costs of the epochs of a fit of one member and of other loops, but the first."""
+    turns = InTurn(loops)
     DPVAESpatialRegressor(
-        n_estimators=n_estimators,
+        n_estimators=1,
         hidden_layer_sizes=hidden,
         dropout=dropout,
         batch_size=batch_size,
         max_epochs=max_epochs,
         random_state=0,
         device="cpu",
-        callbacks=[EpochEnds(ends)],
+        callbacks=[turns],
     ).fit(X, coords)
-    return np.diff(ends)
+    return {name: np.array(seconds[1:]) for name, seconds in turns.seconds.items()}
 
 
-def overhead(X, coords, *, repeats, epochs=3, **settings):
+def overhead(X, coords, *, epochs, **settings):
     """Cost of an epoch of a fit over that of each bare loop, and the spread of the ratios.
 
-    Each repeat runs all of them, one after the other, so that they meet the same machine.
+    Epochs of all of them are run in turns, so that they meet the same machine: each ratio is of
+    two costs that were measured within a second.
     """
+    settings["max_epochs"] = epochs + 1
     kinds = {"same_kernels": bare_loop.SameKernels(), "plain_torch": bare_loop.PlainTorch()}
-    seconds = {name: [] for name in ("fit", *kinds)}
-    for repeat in range(repeats + 1):
-        mine = np.median(our_epochs(X, coords, max_epochs=epochs + 1, **settings))
-        others = {
-            name: np.median(
-                np.diff(
-                    bare_loop.train(
-                        kind, X, coords, max_epochs=epochs + 1, clock=clock, **settings
-                    )
-                )
-            )
-            for name, kind in kinds.items()
-        }
-        if repeat:  # the first round warms up
-            for name, value in {"fit": mine, **others}.items():
-                seconds[name].append(float(value))
-    ratios = {
-        name: np.array(seconds["fit"]) / np.array(values)
-        for name, values in seconds.items()
-        if name != "fit"
-    }
+    loops = {name: bare_loop.Loop(kind, X, coords, **settings) for name, kind in kinds.items()}
+    seconds = costs_of_epochs(X, coords, loops, **settings)
     return {
         "epoch_ms": {name: 1e3 * float(np.median(v)) for name, v in seconds.items()},
-        **{f"over_{name}": spread(values) for name, values in ratios.items()},
+        **{f"over_{name}": spread(seconds["fit"] / seconds[name]) for name in kinds},
     }
 
 
