@@ -1,12 +1,14 @@
 """Speed, scale and worth of anchored multidimensional scaling.
 
-    python benchmarks/reconstruction.py speed     # against scikit-learn's SMACOF
-    python benchmarks/reconstruction.py scale     # cost against the number of rows
-    python benchmarks/reconstruction.py anchors   # error against the number of known positions
+    python benchmarks/reconstruction.py speed       # against scikit-learn's SMACOF
+    python benchmarks/reconstruction.py scale       # cost against the number of rows
+    python benchmarks/reconstruction.py anchors     # error against the number of known positions
+    python benchmarks/reconstruction.py placement   # error against where these lie
+    python benchmarks/reconstruction.py dimensions  # what latents of more dimensions hold
 
 `speed` and `scale` run on one thread by default and need no data; ratios are of times measured
-side by side in one run. `anchors` reads the real sections of the folder SKLEARN_DPVAE_DATA.
-Every command prints a table and, with --out, writes it as CSV.
+side by side in one run. The other three read the real sections of the folder
+SKLEARN_DPVAE_DATA. Every command prints a table and, with --out, writes it as CSV.
 """
 
 import argparse
@@ -17,14 +19,15 @@ import time
 from pathlib import Path
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-parser.add_argument("command", choices=["speed", "scale", "anchors"])
+COMMANDS = ["speed", "scale", "anchors", "placement", "dimensions"]
+parser.add_argument("command", choices=COMMANDS)
 parser.add_argument("--threads", type=int, default=1)
 parser.add_argument("--device", default=None, help="for the package's side, e.g. cuda")
 parser.add_argument("--seeds", type=int, default=3)
 parser.add_argument("--sizes", type=int, nargs="+", default=None)
 parser.add_argument("--anchors", type=int, default=500, help="of `scale`")
-parser.add_argument("--datasets", nargs="+", default=None, help="of `anchors`")
-parser.add_argument("--dims", type=int, nargs="+", default=[2, 5, 10, 30], help="of `anchors`")
+parser.add_argument("--datasets", nargs="+", default=None, help="tasks, by name")
+parser.add_argument("--dims", type=int, nargs="+", default=[2, 5, 10, 30], help="of latents")
 parser.add_argument("--out", type=Path, default=None, help="folder for CSV files and figures")
 args = parser.parse_args()
 # Before numpy: the libraries read these when they are loaded.
@@ -232,14 +235,18 @@ def relative_error(points, truth, free):
     return float(((points[free] - truth[free]) ** 2).sum() / spread)
 
 
+def encoded(pipe, X):
+    """What the regressor of a pipeline sees of X."""
+    for _, step in pipe.steps[:-1]:
+        X = step.transform(X)
+    return X
+
+
 def answers(model, features, latents, free_map, coords, indices):
     """Positions of all query rows by each method, given some of them."""
     known = coords[indices]
-    moved = procrustes_align(free_map[indices], known).transform(free_map)
-    yield "similarity", moved
+    yield "similarity", procrustes_align(free_map[indices], known).transform(free_map)
     yield "predict", model.predict(features, anchors=(indices, known))
-    joint = anchored_smacof(latents=latents, anchors=(indices, known), init=moved)
-    yield "own scale", joint.embedding
     neighbors = min(5, len(indices))
     knn = KNeighborsRegressor(neighbors, weights="distance").fit(latents[indices], known)
     yield "kNN", knn.predict(latents)
@@ -247,9 +254,12 @@ def answers(model, features, latents, free_map, coords, indices):
     table[indices] = known
     imputed = KNNImputer(n_neighbors=neighbors).fit_transform(np.hstack([latents, table]))
     yield "KNNImputer", imputed[:, -coords.shape[1] :]
-    if len(indices) >= 10:
-        ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(latents[indices], known)
-        yield "ridge", ridge.predict(latents)
+    for name, inputs in [("ridge", latents), ("ridge, components", features)]:
+        ridge = RidgeCV(np.logspace(-3, 3, 13)).fit(inputs[indices], known)
+        yield name, ridge.predict(inputs)
+
+
+METHODS = ["similarity", "predict", "kNN", "KNNImputer", "ridge", "ridge, components"]
 
 
 def anchors():
@@ -260,9 +270,9 @@ def anchors():
     anchors. Without anchors the frame is open: there it is the Procrustes disparity.
 
     similarity: the map without anchors, moved onto them by the best similarity. predict: the
-    regressor's answer, (6) and (7) with the c of its training. own scale: the same with c from
-    the anchors. kNN and ridge: regression from latents to positions, fitted on the anchors.
-    KNNImputer: latents and positions side by side, the unknown ones missing.
+    regressor's answer, (6) and (7). kNN and ridge: regression from latents to positions, fitted
+    on the anchors. KNNImputer: latents and positions side by side, the unknown ones missing.
+    ridge, components: the same ridge from what the network sees, 20 components.
     """
     rows = []
     for name in args.datasets or TASKS:
@@ -270,9 +280,7 @@ def anchors():
         for n_components in args.dims:
             pipe = make_spatial_pipeline(query=word, n_components=n_components, random_state=0)
             pipe.fit(X, coords)
-            model, features = pipe[-1], query
-            for _, step in pipe.steps[:-1]:
-                features = step.transform(features)
+            model, features = pipe[-1], encoded(pipe, query)
             latents, free_map = model.transform(features), model.predict(features)
             for amount in AMOUNTS:
                 n_anchors = count_of(amount, len(truth))
@@ -283,13 +291,12 @@ def anchors():
                     "n_anchors": n_anchors,
                 }
                 if n_anchors == 0:
-                    row["similarity"] = f"{procrustes_disparity(truth, free_map):.3f}"
+                    row["predict"] = f"{procrustes_disparity(truth, free_map):.3f}"
                 else:
                     row |= median_errors(model, features, latents, free_map, truth, n_anchors)
                 rows.append(row)
                 print(row, flush=True)
-    columns = ["similarity", "predict", "own scale", "kNN", "KNNImputer", "ridge"]
-    rows = [{**row, **{c: row.get(c, "-") for c in columns}} for row in rows]
+    rows = [{**row, **{c: row.get(c, "-") for c in METHODS}} for row in rows]
     report("anchors", rows)
     if args.out is not None:
         draw_anchors(rows, args.out / "anchors.png")
@@ -313,45 +320,148 @@ def median_errors(model, features, latents, free_map, truth, n_anchors):
 
 
 def draw_anchors(rows, path):
-    """One panel a task: the other methods at the smallest d, and (6)-(7) at every d."""
+    """One panel a task: error of every method against the anchors, at the smallest d."""
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
     tasks = list(dict.fromkeys(row["task"] for row in rows))
-    dims = sorted({row["d"] for row in rows})
-    figure, axes = plt.subplots(2, -(-len(tasks) // 2), figsize=(14, 6.5), squeeze=False)
+    d = min(row["d"] for row in rows)
+    # Colors of Okabe and Ito, which color-blind readers tell apart; markers say the same.
+    styles = {
+        "kNN": ("#E69F00", "^:", "kNN on latents"),
+        "KNNImputer": ("#CC79A7", "v:", "KNNImputer on latents and positions"),
+        "ridge, components": ("#56B4E9", "x:", "ridge on components"),
+        "ridge": ("#D55E00", "D--", "ridge on latents"),
+        "similarity": ("#009E73", "s--", "similarity only"),
+        "predict": ("#000000", "o-", "predict(anchors=...)"),
+    }
+    n_columns = -(-(len(tasks) + 1) // 2)
+    figure, axes = plt.subplots(2, n_columns, figsize=(3 * n_columns, 6), squeeze=False)
     for axis in axes.flat[len(tasks) :]:
-        axis.set_visible(False)
+        axis.set_axis_off()
     for axis, task in zip(axes.flat, tasks, strict=False):
-
-        def curve(method, d, task=task):
-            chosen = [r for r in rows if (r["task"], r["d"]) == (task, d) and r[method] != "-"]
-            return zip(*sorted({(r["n_anchors"], float(r[method])) for r in chosen}), strict=True)
-
-        for number, method in enumerate(["similarity", "kNN", "KNNImputer", "ridge"]):
-            axis.plot(*curve(method, dims[0]), "--", color=f"C{number + 4}", label=method)
-        for number, d in enumerate(dims):
-            axis.plot(*curve("own scale", d), "o-", color=f"C{number}", label=f"(6)-(7), d = {d}")
-        axis.set_xscale("symlog", linthresh=3)
-        axis.set(title=task, ylim=(0, 2))
+        here = [row for row in rows if (row["task"], row["d"]) == (task, d)]
+        for method, (color, line, label) in styles.items():
+            points = {r["n_anchors"]: float(r[method]) for r in here if r["n_anchors"]}
+            axis.plot(*zip(*sorted(points.items()), strict=True), line, color=color, label=label)
+        free = [float(r["predict"]) for r in here if not r["n_anchors"]]
+        axis.axhline(free[0], color="0.5", linewidth=0.8, label="no anchors, best similarity")
+        axis.set_xscale("log")
+        axis.set(title=task, xlim=(2.5, 350), ylim=(0, 2), xlabel="anchors")
+        axis.set_xticks([3, 10, 30, 100, 300], ["3", "10", "30", "100", "300"], minor=False)
+        axis.minorticks_off()
     for axis in axes[:, 0]:
         axis.set_ylabel("error (mean position: 1)")
-    for axis in axes[-1]:
-        axis.set_xlabel("anchors")
-    axes.flat[0].legend(fontsize=7)
+    handles, labels = axes.flat[0].get_legend_handles_labels()
+    axes.flat[len(tasks)].legend(handles[::-1], labels[::-1], loc="center", fontsize=8)
     figure.tight_layout()
-    figure.savefig(path, dpi=120)
+    figure.savefig(path, dpi=80)
+
+
+def placement():
+    """Error with ten anchors: at random, in a heap, or spread out; and near them or far.
+
+    heap: a random row and the nine nearest to it. spread: each the row farthest from those
+    before it. near, far: of the quarters of rows nearest to and farthest from an anchor, at
+    random anchors, the root of the mean squared distance over that of the similarity that is
+    fitted on the anchors; below 1, (7) corrects the map. Medians of ten draws, d = 2.
+    """
+    rows = []
+    for name in args.datasets or TASKS:
+        X, coords, query, truth, word = split_of(name)
+        pipe = make_spatial_pipeline(query=word, random_state=0).fit(X, coords)
+        model, features = pipe[-1], encoded(pipe, query)
+        free_map = model.predict(features)
+        found = {}
+        for draw in range(10):
+            rng = np.random.default_rng(draw)
+            for kind, indices in ten_of_each_kind(truth, rng).items():
+                known = truth[indices]
+                free = np.setdiff1d(np.arange(len(truth)), indices)
+                placed = model.predict(features, anchors=(indices, known))
+                found.setdefault(kind, []).append(relative_error(placed, truth, free))
+                if kind != "random":
+                    continue
+                moved = procrustes_align(free_map[indices], known).transform(free_map)
+                errors = [((p[free] - truth[free]) ** 2).sum(axis=1) for p in (placed, moved)]
+                order = np.argsort(cdist(truth[free], known).min(axis=1))
+                quarter = len(order) // 4
+                for part, some in [("near", order[:quarter]), ("far", order[-quarter:])]:
+                    ratio = np.sqrt(errors[0][some].mean() / errors[1][some].mean())
+                    found.setdefault(part, []).append(ratio)
+        rows.append({"task": name, **{k: f"{np.median(v):.3f}" for k, v in found.items()}})
+        print(rows[-1], flush=True)
+    report("placement", rows)
+
+
+def ten_of_each_kind(coords, rng):
+    first = rng.integers(len(coords))
+    spread = [first]
+    nearest = cdist(coords, coords[spread])[:, 0]
+    while len(spread) < 10:
+        spread.append(int(nearest.argmax()))
+        nearest = np.minimum(nearest, cdist(coords, coords[spread[-1:]])[:, 0])
+    return {
+        "random": rng.permutation(len(coords))[:10],
+        "heap": np.argsort(cdist(coords, coords[[first]])[:, 0])[:10],
+        "spread": np.array(spread),
+    }
+
+
+def dimensions():
+    """What latents hold beyond the plane, on the training's cells and on the query's.
+
+    residual: mean absolute difference of latent distance over c and tissue distance, over the
+    mean tissue distance, with the c that makes it smallest: what the distance term trains.
+    off plane: share of the variance of latents that no linear function of the position gives.
+    """
+    rows = []
+    for name in args.datasets or TASKS:
+        X, coords, query, truth, word = split_of(name)
+        for n_components in args.dims:
+            for kl_weight in (1.0, 0.0):
+                pipe = make_spatial_pipeline(
+                    query=word, n_components=n_components, kl_weight=kl_weight, random_state=0
+                ).fit(X, coords)
+                model, features = pipe[-1], encoded(pipe, query)
+                row = {"task": name, "d": n_components, "kl_weight": kl_weight}
+                for part, z, s in [
+                    ("training", model.transform(encoded(pipe, X)), coords),
+                    ("query", model.transform(features), truth),
+                ]:
+                    row[f"residual, {part}"] = f"{distance_residual(z, s):.3f}"
+                    row[f"off plane, {part}"] = f"{off_plane(z, s):.2f}"
+                row["disparity"] = f"{procrustes_disparity(truth, model.predict(features)):.3f}"
+                rows.append(row)
+                print(row, flush=True)
+    report("dimensions", rows)
+
+
+def distance_residual(latents, coords, n_samples=1000):
+    some = np.random.default_rng(0).permutation(len(coords))[:n_samples]
+    found, true = pdist(latents[some]), pdist(coords[some])
+    scales = np.quantile(found, 0.5) / np.quantile(true, 0.5) * np.geomspace(0.5, 2, 81)
+    return min(np.abs(found / c - true).mean() for c in scales) / true.mean()
+
+
+def off_plane(latents, coords):
+    centered = latents - latents.mean(axis=0)
+    axes = np.linalg.svd(coords - coords.mean(axis=0), full_matrices=False)[0]
+    return 1 - np.sum((axes.T @ centered) ** 2) / np.sum(centered**2)
 
 
 if __name__ == "__main__":
-    if args.command == "anchors":
+    if args.command in ("anchors", "placement", "dimensions"):
         import anndata
+        from scipy.spatial.distance import cdist, pdist
         from sklearn.impute import KNNImputer
         from sklearn.linear_model import RidgeCV
         from sklearn.neighbors import KNeighborsRegressor
 
         from sklearn_dpvae import make_spatial_pipeline
         from sklearn_dpvae.metrics import procrustes_align, procrustes_disparity
-    {"speed": speed, "scale": scale, "anchors": anchors}[args.command]()
+    commands = {"speed": speed, "scale": scale, "anchors": anchors}
+    commands |= {"placement": placement, "dimensions": dimensions}
+    commands[args.command]()
