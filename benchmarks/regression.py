@@ -55,7 +55,7 @@ def pair_term():
 
 def dropout():
     """The package's dropout over torch's, forward, on a default batch."""
-    x = torch.randn(10, 128, 128)
+    x = torch.randn(8, 128, 128)
     mine, torchs = Dropout(0.5), torch.nn.Dropout(0.5)
     return costs_of(lambda: mine(x), lambda: torchs(x))
 
