@@ -52,6 +52,11 @@ myst_heading_anchors = 3
 if os.environ.get("DOCS_MATHJAX"):
     mathjax_path = os.environ["DOCS_MATHJAX"]
 
+# `name` in a docstring is code, and a link where there is something to link to.
+default_role = "py:obj"
+# Straight quotes: curly ones turn default="auto" into something that is no Python.
+smartquotes_action = "De"
+
 autosummary_generate = True
 autodoc_default_options = {"member-order": "bysource"}
 autodoc_typehints = "none"
@@ -75,6 +80,7 @@ html_theme_options = {
 html_sidebars = {
     "index": [],
     "installation": [],
+    "benchmarks": [],
     "comparison": [],
     "changelog": [],
     "contributing": [],
@@ -90,6 +96,8 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery_order.LearningOrder",
     "abort_on_example_error": True,
     "download_all_examples": False,
+    # Diagrams of estimators, but not the addresses of axes, legends and displays.
+    "capture_repr": ("_repr_html_",),
     "min_reported_time": 5,
     "parallel": 2,
     "show_memory": False,

@@ -67,5 +67,5 @@ axes[2].legend(title="λ")
 
 # %%
 # On distances alone the error falls over decades of λ, at a small price in reconstruction. The
-# alignment term does most of that work already at a small λ, and on this tissue the two together
-# do better than the distances alone.
+# alignment term does most of that work without them, at λ = 0 too, and on this tissue both terms
+# together do better than the distances alone.

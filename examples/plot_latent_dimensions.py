@@ -50,10 +50,11 @@ fig.colorbar(image, ax=axes, label="pairs of held-out cells")
 # the loss on distances and the prior press the others flat.
 
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
-for n_components, model in models.items():
+for (n_components, model), style in zip(models.items(), ["s-", "o--"], strict=True):
     latents = model.transform(tissue.X[query])
     spread = np.linalg.svd(latents - latents.mean(axis=0), compute_uv=False) ** 2
-    axes[0].plot(np.arange(n_components) + 1, spread / spread.sum(), "o-", label=n_components)
+    share = spread / spread.sum()
+    axes[0].plot(np.arange(n_components) + 1, share, style, label=n_components, fillstyle="none")
 axes[0].set(xlabel="principal axis of the latents", ylabel="share of variance")
 axes[0].legend(title="latent dimensions")
 

@@ -80,12 +80,13 @@ def guttman_transform(points, dissimilarities, *, weights=None, anchors=None, pe
     References
     ----------
     Borg, I. & Groenen, P. J. F. (2005). Modern Multidimensional Scaling, equation (8.25).
+
     de Leeuw, J. & Heiser, W. J. (1980). Multidimensional scaling with restrictions on the
     configuration.
 
     Examples
     --------
-    >>> from sklearn_dpvae._smacof import guttman_transform
+    >>> from sklearn_dpvae.reconstruction import guttman_transform
     >>> line = [[0.0], [1.0], [3.0]]
     >>> dissimilarities = [[0, 2, 3], [2, 0, 2], [3, 2, 0]]
     >>> guttman_transform(line, dissimilarities) + 2.0
@@ -218,15 +219,17 @@ def anchored_smacof(
     ----------
     Zhou, W. & Du, J.-H. (2024). Distance-Preserving Spatial Representations in Genomic Data.
     arXiv:2408.00911, equations (6) and (7).
+
     de Leeuw, J. & Heiser, W. J. (1980). Multidimensional scaling with restrictions on the
     configuration. Multivariate Analysis V, 501-522.
+
     O'Donoghue, B. & Candes, E. (2015). Adaptive restart for accelerated gradient schemes.
     Foundations of Computational Mathematics 15, 715-732.
 
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._smacof import anchored_smacof
+    >>> from sklearn_dpvae.reconstruction import anchored_smacof
     >>> square = np.array([[0, 0], [0, 1], [1, 0], [1, 1], [0.5, 0.25]])
     >>> turned = square @ [[0.0, 3.0], [-3.0, 0.0]]
     >>> known = ([0, 1, 2], square[:3])

@@ -353,7 +353,7 @@ def make_spatial_pipeline(
 
     See Also
     --------
-    SpatialPipeline : Any other chain with section labels.
+    sklearn_dpvae.pipeline.SpatialPipeline : Any other chain with section labels.
 
     Examples
     --------

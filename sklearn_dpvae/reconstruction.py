@@ -97,8 +97,10 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
     ----------
     Zhou, W. & Du, J.-H. (2024). Distance-Preserving Spatial Representations in Genomic Data.
     arXiv:2408.00911.
+
     de Leeuw, J. & Heiser, W. J. (1980). Multidimensional scaling with restrictions on the
     configuration. Multivariate Analysis V, 501-522.
+
     Borg, I. & Groenen, P. J. F. (2005). Modern Multidimensional Scaling. Springer.
 
     Examples

@@ -205,8 +205,10 @@ def stress(
     References
     ----------
     W. Zhou and J.-H. Du (2024), "Distance-Preserving Spatial Representations in Genomic Data",
-    arXiv:2408.00911, eq. (3). J. B. Kruskal (1964), "Multidimensional scaling by optimizing
-    goodness of fit to a nonmetric hypothesis", Psychometrika 29.
+    arXiv:2408.00911, eq. (3).
+
+    J. B. Kruskal (1964), "Multidimensional scaling by optimizing goodness of fit to a nonmetric
+    hypothesis", Psychometrika 29.
 
     Examples
     --------

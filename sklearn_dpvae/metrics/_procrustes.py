@@ -212,7 +212,9 @@ def procrustes_align(
     References
     ----------
     P. H. Schönemann (1966), "A generalized solution of the orthogonal Procrustes problem",
-    Psychometrika 31. J. C. Gower (1975), "Generalized Procrustes analysis", Psychometrika 40.
+    Psychometrika 31.
+
+    J. C. Gower (1975), "Generalized Procrustes analysis", Psychometrika 40.
 
     Examples
     --------
