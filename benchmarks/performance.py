@@ -5,12 +5,12 @@
     python benchmarks/performance.py scaling --large    # up to a million cells
     python benchmarks/performance.py --out benchmarks/results
 
-Parts: `overhead` (a fit against a loop written by hand), `scaling` (cost of an epoch), `memory`
-(peaks, each in a process of its own), `predict` (against one matrix product of the shape),
-`search` (GridSearchCV with one and two jobs), `profile`. Ratios are of costs measured in turns in
-one process, on one thread, in time of the processor; `search` alone looks at the wall clock.
-Prints Markdown, and with --out writes performance.json and performance.md; parts that are not
-run stay in them as they are.
+Parts: `overhead` (a fit against a loop written by hand), `profile` (where the time goes),
+`kernels` (parts of a step against torch's), `scaling` (cost of an epoch), `memory` (peaks, each in
+a process of its own), `predict` (against one matrix product of the shape), `search` (GridSearchCV
+with one and two jobs). Ratios are of costs measured in turns in one process, on one thread, in
+time of the processor; `search` alone looks at the wall clock. Prints Markdown, and with --out
+writes performance.json and performance.md; parts that are not run stay in them as they are.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import time
 from pathlib import Path
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-PARTS = ("overhead", "scaling", "memory", "predict", "search", "profile")
+PARTS = ("overhead", "profile", "kernels", "scaling", "memory", "predict", "search")
 parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
 parser.add_argument("--repeats", type=int, default=7)
 parser.add_argument("--large", action="store_true", help="scaling to a million cells")
@@ -36,6 +36,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from _performance import kernels  # noqa: E402
 from _performance.timing import (  # noqa: E402
     clock,
     costs_of_epochs,
@@ -233,6 +234,18 @@ def measure_profile():
         pairs = sum(e.cpu_time_total for e in events if e.key == "_DistancePreservation")
         percent = {group: 100 * share for group, share in shares.items()}
         yield {"800 x 30, in %": name, **percent, "of all, the pair term": 100 * pairs / total}
+
+
+def measure_kernels():
+    cases = {
+        "pair term over torch.cdist, 8 members x 128 cells": kernels.pair_term(8, 128),
+        "pair term over torch.cdist, 1 x 1,000": kernels.pair_term(1, 1000),
+        "pair term over torch.cdist, 1 x 4,000": kernels.pair_term(1, 4000),
+        "dropout over torch's, 8 x 128 cells x 128 units": kernels.dropout(8),
+        "AdamW's step as one kernel over torch's default, 8 members": kernels.optimizer_step(8),
+    }
+    for name, ratios in cases.items():
+        yield {"case": name, "ratio of costs": spread(ratios)}
 
 
 def written(value):
