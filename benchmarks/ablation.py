@@ -62,7 +62,16 @@ GROUPS = {
         "1,000 genes": {"genes__n_top_genes": 1000},
         "4,000 genes": {"genes__n_top_genes": 4000},
         "highly variable genes": {"genes": HighlyVariableGenes(2000)},
-        "no genes of less than 1 % of cells": {"genes__min_cells": 0.01},
+        "also genes of less than 1 % of the cells": {"genes__min_cells": 0},
+    },
+    "logarithm": {
+        "pseudocount 1": {"normalize__pseudocount": 1.0},
+        "pseudocount 2": {"normalize__pseudocount": 2.0},
+        "pseudocount 10": {"normalize__pseudocount": 10.0},
+        "at 10,000 counts a cell, pseudocount 1": {
+            "normalize__target_sum": 1e4,
+            "normalize__pseudocount": 1.0,
+        },
     },
     "z-scores": {
         "not clipped": {"scale__clip": None},
@@ -120,7 +129,6 @@ GROUPS = {
     "training": {
         "about 200 steps": {"dpvae__max_epochs": Steps(200)},
         "about 400 steps": {"dpvae__max_epochs": Steps(400)},
-        "about 600 steps": {"dpvae__max_epochs": Steps(600)},
         "about 1,000 steps": {"dpvae__max_epochs": Steps(1000)},
         "lr 0.002": {"dpvae__lr": 2e-3},
         "lr 0.01": {"dpvae__lr": 1e-2},

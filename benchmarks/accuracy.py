@@ -195,8 +195,8 @@ def _parse(argv):
     parser.add_argument(
         "--methods",
         nargs="+",
-        help="names, or the groups baselines (not clipped), plain (those of scikit-learn) and "
-        "clipped; all that can run if not given",
+        help="names, or the groups baselines (standard z-scores), plain (those of "
+        "scikit-learn) and on_ours (z-scores of our pipeline); all that can run if not given",
     )
     parser.add_argument("--seeds", type=int, default=5, help="number of seeds, from 0 on")
     parser.add_argument("--n-jobs", type=int, default=1, help="processes, one thread each")

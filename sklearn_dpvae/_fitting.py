@@ -28,7 +28,7 @@ from ._validation import check_coords, check_sections
 from .masks import GroupMask, build_mask
 
 # What max_epochs="auto" stands for, in steps of the optimizer and in passes over the cells.
-_AUTO_STEPS = 400
+_AUTO_STEPS = 600
 _AUTO_STEPS_FINE_TUNING = 100
 _AUTO_MIN_EPOCHS = 10
 

@@ -95,7 +95,7 @@ class DPVAESpatialRegressor(
     weight_decay : float, default=0.01
         Decoupled weight decay of AdamW; 0 is plain Adam.
     max_epochs : int or "auto", default="auto"
-        Passes over the cells. "auto" makes about 400 steps, but at least 10 passes; 100 steps
+        Passes over the cells. "auto" makes about 600 steps, but at least 10 passes; 100 steps
         in `partial_fit`.
     lr : float, default=0.005
         Learning rate, at its peak if it follows a schedule.

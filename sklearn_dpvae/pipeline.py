@@ -319,8 +319,8 @@ def make_spatial_pipeline(
 ):
     """Make the recommended chain: counts in, positions out.
 
-    Library-size normalization and log1p, the genes with the most spatial autocorrelation on the
-    reference, z-scores by section, clipped at 3, components of spatially smoothed expression,
+    Library-size normalization and logarithm, the genes with the most spatial autocorrelation on
+    the reference among those that a hundredth of its cells express, z-scores by section, clipped at 3, components of spatially smoothed expression,
     then `DPVAESpatialRegressor`.
 
     Parameters
@@ -374,8 +374,9 @@ def make_spatial_pipeline(
     )
     return SpatialPipeline(
         [
-            ("normalize", LogNormalizer()),
-            ("genes", SpatiallyVariableGenes(n_top_genes=n_top_genes)),
+            # The pseudocount that suits an overdispersion of 1/16.
+            ("normalize", LogNormalizer(pseudocount=4.0)),
+            ("genes", SpatiallyVariableGenes(n_top_genes=n_top_genes, min_cells=0.01)),
             # Rare counts in shallow cells have z-scores of 20 and more.
             ("scale", SectionScaler(query=query, clip=3.0)),
             ("components", components),

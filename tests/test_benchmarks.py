@@ -62,12 +62,12 @@ def run(accuracy, folder, output, *options):
 def test_runs_resumes_and_reports(fast, folder, tmp_path, capsys):
     output, summary_file = tmp_path / "out" / "results.json", tmp_path / "summary.json"
     tasks = ["single random", "pair:section_1 > section_2"]
-    options = ["--tasks", *tasks, "--methods", "dpvae", "knn15_pc30", "mean", "pls4+clip"]
+    options = ["--tasks", *tasks, "--methods", "dpvae", "knn15_pc30", "mean", "pls4+ours"]
     summary = run(fast, folder, output, *options, "--summary", str(summary_file))
 
     assert list(summary) == tasks
     random, transfer = (summary[task] for task in tasks)
-    assert list(random) == ["dpvae", "mean", "knn15_pc30", "pls4+clip"]
+    assert list(random) == ["dpvae", "mean", "knn15_pc30", "pls4+ours"]
     assert all(cell["coverage"][0] == 1.0 for cell in random.values())
     assert random["mean"]["disparity"] == [1.0, 0.0, 2]
     assert random["knn15_pc30"]["disparity"][0] < 0.6
@@ -90,7 +90,7 @@ def test_runs_resumes_and_reports(fast, folder, tmp_path, capsys):
     assert output.read_text() == before
     assert again.keys() == summary.keys()
 
-    run(fast, folder, output, *options, "--redo", "pls4+clip")
+    run(fast, folder, output, *options, "--redo", "pls4+ours")
     captured = capsys.readouterr()
     assert captured.err.count("disparity") == 2 + 1
     assert captured.out == first.out

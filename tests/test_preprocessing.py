@@ -102,6 +102,29 @@ def test_log_normalizer_brings_queries_to_the_median_of_the_reference(counts):
     np.testing.assert_allclose(totals, normalizer.target_sum_)
 
 
+@pytest.mark.parametrize("container", CONTAINERS[:2])
+def test_pseudocount_is_added_to_the_normalized_counts(counts, container):
+    found = LogNormalizer(target_sum=100, pseudocount=5).fit_transform(container(counts))
+    shares = 100 * counts / counts.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(dense(found), np.log(shares + 5) - np.log(5), rtol=1e-12)
+
+
+def test_variance_is_stabilized_by_the_pseudocount_of_the_overdispersion():
+    """1 / (4 a): the variance of genes of many and of few counts is nearly the same."""
+    rng = np.random.default_rng(0)
+    means, overdispersion = np.array([3.0, 30.0, 300.0]), 0.05
+    rates = rng.gamma(1 / overdispersion, means * overdispersion, size=(20_000, 3))
+    rest = 10_000 - rates.sum(axis=1, keepdims=True)
+    counts = rng.poisson(np.hstack([rates, rest]))
+
+    def unevenness(pseudocount):
+        normalizer = LogNormalizer(target_sum=10_000, pseudocount=pseudocount)
+        return np.ptp(np.log(normalizer.fit_transform(counts)[:, :3].var(axis=0)))
+
+    assert unevenness(1 / (4 * overdispersion)) < 0.5 * unevenness(1.0)
+    assert unevenness(1 / (4 * overdispersion)) < 0.5 * unevenness(50.0)
+
+
 @given(depth=st.integers(1, 1000))
 def test_log_normalizer_forgets_depth(depth):
     counts = np.array([[1, 2, 5], [0, 3, 1]])
