@@ -3,7 +3,7 @@ Fill in positions around known ones
 ===================================
 
 When the positions of some cells are known, the others are arranged around them. Anchors fix the
-pose, and correct the map where expression leaves it open.
+pose of the map in the section, and keep their own places exactly.
 """
 
 # %%

@@ -320,8 +320,8 @@ def make_spatial_pipeline(
     """Make the recommended chain: counts in, positions out.
 
     Library-size normalization and logarithm, the genes with the most spatial autocorrelation on
-    the reference among those that a hundredth of its cells express, z-scores by section, clipped at 3, components of spatially smoothed expression,
-    then `DPVAESpatialRegressor`.
+    the reference among those that a hundredth of its cells express, z-scores by section, clipped
+    at 3, components of spatially smoothed expression, then `DPVAESpatialRegressor`.
 
     Parameters
     ----------
