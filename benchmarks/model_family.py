@@ -10,9 +10,10 @@ of the net, as in the paper: components that are smooth in space would hide what
 Reported are, of the cells that are placed, the Procrustes disparity of their positions (0 is
 best), the mean over the latent dimensions of Moran's I and Geary's C on the graph of the five
 nearest neighbors (I grows and C falls with spatial order), and the processor seconds of the fit,
-of which only the first of a task and seed chooses genes; all are means over the seeds of split and
-training. Each result is written as soon as it is there, and a run that was interrupted goes on
-where it stopped; the table is written beside it, as Markdown.
+of which only the first of a task and seed chooses genes. Differences are paired: same task, seed,
+likelihood and form of the model, with terms on positions and without. Each result is written as
+soon as it is there, and a run that was interrupted goes on where it stopped; the tables (as
+Markdown) and, with --summary, means and differences (as JSON) are made of all of them.
 """
 
 import argparse
@@ -53,7 +54,11 @@ VARIANTS = {
     "hierarchy": {"n_components": (32, 8, 2)},
 }
 MEASURES = {"disparity": 3, "moran": 2, "geary": 2, "seconds": 1}  # with their digits
-FULL = {"n_top_genes": 1000}
+# A single net, since this compares models and not ensembles of them.
+FULL = {"n_top_genes": 500, "n_estimators": 1}
+# The logarithm of the paper, log(1 + x), and all genes as candidates.
+PREPROCESSING = {"normalize__pseudocount": 1.0, "genes__min_cells": 0}
+_N_STEPS, _BATCH_SIZE, _MIN_EPOCHS = 400, 128, 10
 QUICK = {"n_top_genes": 200, "n_estimators": 1, "hidden_layer_sizes": (64,), "max_epochs": 40}
 _CELLS_OF_QUICK = 800
 
@@ -64,14 +69,17 @@ def run(split, likelihood, weights, variant, *, seed, quick, memory):
     if quick and len(coords) > _CELLS_OF_QUICK:
         rows = np.random.default_rng(seed).choice(len(coords), _CELLS_OF_QUICK, replace=False)
         X, coords, sections = X[rows], coords[rows], sections[rows]
+    epochs = max(_N_STEPS // -(-len(coords) // _BATCH_SIZE), _MIN_EPOCHS)
+    size = QUICK if quick else FULL | {"max_epochs": epochs, "batch_size": _BATCH_SIZE}
     model = make_spatial_pipeline(
         query="new_section" if split.new_section else "same_section",
         n_spatial_components=None,
         likelihood=likelihood,
         memory=memory,
         random_state=seed,
-        **(QUICK if quick else FULL) | WEIGHTS[weights] | VARIANTS[variant],
+        **size | WEIGHTS[weights] | VARIANTS[variant],
     )
+    model.set_params(**PREPROCESSING)
     batch = sections if variant == "batch" else None
     start = time.process_time()
     model.fit(X, coords, sections=sections, batch=batch)
@@ -87,32 +95,79 @@ def run(split, likelihood, weights, variant, *, seed, quick, memory):
     }
 
 
+def mean_and_spread(values):
+    """Mean, standard deviation and number of values."""
+    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
+    return [round(float(np.mean(values)), 4), round(float(spread), 4), len(values)]
+
+
+def select(results, **key):
+    return [r for r in results if key.items() <= r.items()]
+
+
 def table(results):
-    """A table a task, in Markdown; each cell holds the measure at all of `WEIGHTS`."""
-    lines = []
-    for task in dict.fromkeys(r["task"] for r in results):
-        lines += [
-            f"**{task}** (no term → distance term alone → defaults, with both)",
-            "",
-            "| likelihood | model | disparity | Moran's I | Geary's C | seconds |",
-            "|---|---|---|---|---|---|",
+    """Means over tasks and seeds, in Markdown; each cell holds the measure at all of `WEIGHTS`."""
+    lines = [
+        f"Weights: {' → '.join(WEIGHTS)}",
+        "",
+        "| likelihood | model | disparity | Moran's I | Geary's C | seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for likelihood, variant in itertools.product(LIKELIHOODS, VARIANTS):
+        runs = [
+            select(results, likelihood=likelihood, variant=variant, weights=w) for w in WEIGHTS
         ]
-        for likelihood, variant in itertools.product(LIKELIHOODS, VARIANTS):
-            runs = {weights: [] for weights in WEIGHTS}
-            for r in results:
-                if (r["task"], r["likelihood"], r["variant"]) == (task, likelihood, variant):
-                    runs[r["weights"]].append(r)
-            if not all(runs.values()):
-                continue
-            cells = [
-                " → ".join(
-                    f"{np.mean([r[measure] for r in own]):.{digits}f}" for own in runs.values()
-                )
-                for measure, digits in MEASURES.items()
-            ]
-            lines.append(f"| {likelihood} | {variant} | {' | '.join(cells)} |")
-        lines.append("")
-    return "\n".join(lines)
+        if not all(runs):
+            continue
+        cells = [
+            " → ".join(f"{np.mean([r[measure] for r in own]):.{digits}f}" for own in runs)
+            for measure, digits in MEASURES.items()
+        ]
+        lines.append(f"| {likelihood} | {variant} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def differences(results, weights, **key):
+    """Of each measure, the differences that the terms of `weights` make to none."""
+    found = {"disparity": [], "moran": [], "geary": []}
+    for r in select(results, weights="0", **key):
+        pair = {name: r[name] for name in ("task", "seed", "likelihood", "variant")}
+        for other in select(results, weights=weights, **pair):
+            for measure, values in found.items():
+                values.append(other[measure] - r[measure])
+    return {measure: np.array(values) for measure, values in found.items()}
+
+
+def differences_table(results):
+    """Paired differences to no term, of all runs and of groups of them, in Markdown."""
+    groups = {"all": {}}
+    for name in ("task", "likelihood", "variant"):
+        groups |= {r[name]: {name: r[name]} for r in results}
+    lines = [
+        "| terms | pairs of | pairs | disparity | falls | Moran's I | grows | Geary's C | falls |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for weights, (label, key) in itertools.product(list(WEIGHTS)[1:], groups.items()):
+        found = differences(results, weights, **key)
+        cells = []
+        for measure, sign in {"disparity": -1, "moran": 1, "geary": -1}.items():
+            mean, spread, n = mean_and_spread(found[measure])
+            cells += [f"{mean:+.3f} ± {spread:.3f}", f"{np.mean(sign * found[measure] > 0):.0%}"]
+        lines.append(f"| {weights} | {label} | {n} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def summary(results):
+    """Mean, standard deviation and number of seeds of each measure, one line a model."""
+    lines = []
+    for names in itertools.product(
+        dict.fromkeys(r["task"] for r in results), LIKELIHOODS, VARIANTS, WEIGHTS
+    ):
+        key = dict(zip(("task", "likelihood", "variant", "weights"), names, strict=True))
+        if own := select(results, **key):
+            measured = {m: mean_and_spread([r[m] for r in own]) for m in MEASURES}
+            lines.append(json.dumps(key | measured))
+    return "[\n" + ",\n".join(lines) + "\n]\n"
 
 
 def main(argv=None):
@@ -123,6 +178,7 @@ def main(argv=None):
     parser.add_argument("-o", "--output", type=Path, default=Path("model_family.json"))
     parser.add_argument("--tasks", nargs="+", help="tasks in place of the three built-in ones")
     parser.add_argument("--quick", action="store_true", help="fewer cells, genes and weights")
+    parser.add_argument("--summary", type=Path, help="where means and differences go, as JSON")
     parser.add_argument("--seeds", type=int, default=1, help="number of seeds")
     args = parser.parse_args(argv)
     if not args.data_dir:
@@ -148,8 +204,11 @@ def main(argv=None):
                 print(json.dumps(key | measured), flush=True)
                 done.append(key | measured)
                 args.output.write_text(json.dumps(done, indent=1) + "\n")
-    text = table([r for r in done if r["quick"] == args.quick])
+    results = [r for r in done if r["quick"] == args.quick]
+    text = table(results) + "\n" + differences_table(results)
     args.output.with_suffix(".md").write_text(text)
+    if args.summary:
+        args.summary.write_text(summary(results))
     print(text)
 
 
