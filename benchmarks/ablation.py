@@ -95,6 +95,10 @@ GROUPS = {
         "distance_weight 0.1": {"dpvae__distance_weight": 0.1},
         "distance_weight 1": {"dpvae__distance_weight": 1.0},
         "no alignment term": {"dpvae__alignment_weight": 0.0},
+        "no alignment term, distance_weight 3": {
+            "dpvae__alignment_weight": 0.0,
+            "dpvae__distance_weight": 3.0,
+        },
         "alignment_weight 0.3": {"dpvae__alignment_weight": 0.3},
         "neither distance nor alignment": {
             "dpvae__distance_weight": 0.0,
