@@ -36,12 +36,12 @@ from sklearn_dpvae.metrics import procrustes_disparity  # noqa: E402
 
 DEFAULTS = "defaults"
 TASKS = (
-    "embryo random",
     "hippo1 random",
     "seqFISH+ random",
-    "DBiT random",
     "hippo3>4",
     "synovium 1>2",
+    "embryo random",
+    "DBiT random",
 )
 
 
@@ -92,20 +92,21 @@ GROUPS = {
     },
     "loss": {
         "no distance term": {"dpvae__distance_weight": 0.0},
-        "distance_weight 0.1": {"dpvae__distance_weight": 0.1},
-        "distance_weight 1": {"dpvae__distance_weight": 1.0},
+        "distance_weight 0.3": {"dpvae__distance_weight": 0.3},
+        "distance_weight 3": {"dpvae__distance_weight": 3.0},
         "no alignment term": {"dpvae__alignment_weight": 0.0},
         "no alignment term, distance_weight 3": {
             "dpvae__alignment_weight": 0.0,
             "dpvae__distance_weight": 3.0,
         },
-        "alignment_weight 0.3": {"dpvae__alignment_weight": 0.3},
+        "alignment_weight 1": {"dpvae__alignment_weight": 1.0},
         "neither distance nor alignment": {
             "dpvae__distance_weight": 0.0,
             "dpvae__alignment_weight": 0.0,
         },
         "no ELBO": {"dpvae__elbo_weight": 0.0},
-        "ELBO ten times smaller": {"dpvae__elbo_weight": 0.005},
+        "ELBO of a third": {"dpvae__distance_weight": 3.0, "dpvae__alignment_weight": 9.0},
+        "ELBO of three times": {"dpvae__distance_weight": 0.3, "dpvae__alignment_weight": 1.0},
         "KL divergence ten times smaller": {"dpvae__kl_weight": 0.1},
         "squared distances": {"dpvae__distance_loss": "squared"},
         "pairs of the kNN mask": {"dpvae__mask": "knn"},

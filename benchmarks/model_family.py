@@ -45,7 +45,8 @@ LIKELIHOODS = ("gaussian", "poisson", "nb", "zinb")
 WEIGHTS = {
     "0": {"distance_weight": 0.0, "alignment_weight": 0.0},
     "distance": {"distance_weight": 1.0, "alignment_weight": 0.0},
-    "default": {},
+    # A third of the weights of the present defaults.
+    "default": {"distance_weight": 0.3, "alignment_weight": 1.0},
 }
 VARIANTS = {
     "plain": {},

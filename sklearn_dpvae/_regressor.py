@@ -60,9 +60,9 @@ class DPVAESpatialRegressor(
     n_components : int, tuple of int or None, default=None
         Size of the latent, d; at least the dimension of the positions, which None stands for.
         A tuple stacks latents into a Markovian hierarchy, the map last: ``(32, 8, 2)``.
-    distance_weight : float, default=0.3
+    distance_weight : float, default=1.0
         lambda, the weight of the distance-preserving term.
-    alignment_weight : float, default=1.0
+    alignment_weight : float, default=3.0
         gamma, the weight of the alignment term; 0 in the paper.
     kl_weight : float, default=1.0
         beta, the weight of the KL divergence within the ELBO.
@@ -227,8 +227,8 @@ class DPVAESpatialRegressor(
         self,
         n_components=None,
         *,
-        distance_weight=0.3,
-        alignment_weight=1.0,
+        distance_weight=1.0,
+        alignment_weight=3.0,
         kl_weight=1.0,
         elbo_weight="per_gene",
         distance_loss="absolute",

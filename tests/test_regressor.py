@@ -290,7 +290,8 @@ def test_history_has_every_term_of_every_epoch(section):
             assert np.isfinite(epoch[term])
     last = model.history_[-1]
     total = (last["reconstruction"] + last["kl"]) / X.shape[1]
-    total += model.distance_weight * last["distance"] + last["alignment"]
+    total += model.distance_weight * last["distance"]
+    total += model.alignment_weight * last["alignment"]
     assert last["loss"] == pytest.approx(total, rel=1e-4)
 
 
