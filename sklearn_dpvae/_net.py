@@ -28,6 +28,9 @@ from ._modules import DPVAE
 # What `history_` holds of every epoch, in this order.
 TERMS = ("loss", "reconstruction", "kl", "distance", "alignment")
 
+# Share of a one-cycle schedule before early stopping looks at the stress.
+_HIGH_RATES = 0.5
+
 
 @dataclass(frozen=True)
 class Objective:
@@ -248,11 +251,15 @@ class HeldOutStress(Callback):
         All in one batch.
     patience : int
         Epochs without a better stress before training stops.
+    first_epoch : int
+        The first that counts. At the high learning rates of a one-cycle schedule, the stress
+        wanders, and falls only when they do.
     """
 
-    def __init__(self, held_out: Batches, patience: int):
+    def __init__(self, held_out: Batches, patience: int, first_epoch: int):
         self.held_out = held_out
         self.patience = patience
+        self.first_epoch = first_epoch
 
     def on_train_begin(self, net, **kwargs):
         self.best_, self.best_epoch_, self.best_state_ = np.inf, 0, None
@@ -262,6 +269,8 @@ class HeldOutStress(Callback):
         stress = float(net.averaged(relative_stress(net.bare_module, self.held_out)))
         net.history.record("valid_stress", stress)
         epoch = len(net.history)
+        if epoch < self.first_epoch:
+            return
         if stress < self.best_:
             self.best_, self.best_epoch_ = stress, epoch
             self.best_state_ = deepcopy(net.bare_module.state_dict())
@@ -356,7 +365,8 @@ def build_net(
             )
         )
     if held_out is not None:
-        own.append(("held_out_stress", HeldOutStress(held_out, patience)))
+        first_epoch = 1 + round(_HIGH_RATES * max_epochs) if lr_schedule == "one_cycle" else 1
+        own.append(("held_out_stress", HeldOutStress(held_out, patience, first_epoch)))
     if verbose == 1:
         own.append(("progress_bar", ProgressBar(max_epochs)))
     elif verbose > 1:

@@ -114,7 +114,8 @@ class DPVAESpatialRegressor(
         Whether `fit` goes on from the weights of the fit before.
     early_stopping : bool, default=False
         Whether a part of the cells is held out and training stops when their stress no longer
-        falls; the best weights are kept.
+        falls; the best weights are kept. In a one-cycle schedule the first half of the epochs,
+        with the high learning rates, does not count.
     validation_fraction : float, default=0.1
         Share of the cells of each section that `early_stopping` holds out.
     patience : int, default=10

@@ -298,11 +298,30 @@ def test_history_has_every_term_of_every_epoch(section):
 def test_early_stopping_keeps_the_best_epoch(section):
     X, coords = section
     model = quick(
-        max_epochs=300, early_stopping=True, patience=5, dropout=0.0, input_dropout=0.0, lr=0.01
+        max_epochs=300,
+        early_stopping=True,
+        patience=5,
+        dropout=0.0,
+        input_dropout=0.0,
+        lr=0.01,
+        lr_schedule="constant",
     ).fit(X, coords)
     stress = [epoch["valid_stress"] for epoch in model.history_]
     assert model.n_iter_ < 300
     assert np.argmin(stress) == model.n_iter_ - 1 - 5
+
+
+def test_early_stopping_waits_for_low_rates_of_a_one_cycle_schedule(section):
+    X, coords = section
+    stopped = {
+        schedule: quick(
+            max_epochs=40, early_stopping=True, patience=1, lr=0.03, lr_schedule=schedule
+        )
+        .fit(X, coords)
+        .n_iter_
+        for schedule in ("constant", "one_cycle")
+    }
+    assert stopped["constant"] < 20 <= stopped["one_cycle"]
 
 
 def test_early_stopping_needs_cells_to_hold_out(section):
