@@ -16,7 +16,6 @@ stopped. After a change of the defaults, start from an empty file.
 
 import argparse
 import json
-import os
 import sys
 import tempfile
 import time
@@ -28,6 +27,7 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+from _accuracy.files import write_whole  # noqa: E402
 from _accuracy.tasks import PRESETS, Folder, parse_task, preset  # noqa: E402
 
 from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
@@ -235,20 +235,13 @@ def main(argv=None):
                     record = {"variant": name, "task": task.label, "seed": seed} | means
                     print(json.dumps(record), file=sys.stderr, flush=True)
                     results.append(record)
-                    _write(args.output, results)
+                    lines = ",\n".join(map(json.dumps, results))
+                    write_whole(args.output, f"[\n{lines}\n]\n")
     text = table(results, variants)
     if args.table:
         args.table.write_text(text, encoding="utf-8")
     print(text)
     return results
-
-
-def _write(path, results):
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    partial.write_text("[\n" + ",\n".join(map(json.dumps, results)) + "\n]\n", encoding="utf-8")
-    # At no moment is there half a file.
-    os.replace(partial, path)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ code, name the methods to compute anew with --redo. Tables go to the standard ou
 
 import argparse
 import json
-import os
 import sys
 import warnings
 from pathlib import Path
@@ -29,6 +28,7 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+from _accuracy.files import write_whole  # noqa: E402
 from _accuracy.methods import Prepared, choose_methods, fingerprint  # noqa: E402
 from _accuracy.report import comparisons, markdown, summarize  # noqa: E402
 from _accuracy.scores import mean_over_folds, score  # noqa: E402
@@ -107,7 +107,7 @@ def run(data_dir, task, seed, names):
                 "task": task.label,
                 "seed": seed,
                 "method": name,
-                "n_genes": int(splits[0].scores[0].shape[1]),
+                "n_genes": int(splits[0].genes.support_.sum()),
                 "scores": scores,
                 "fold_disparities": [fold_scores["disparity"] for fold_scores, _ in folds],
             }
@@ -164,11 +164,7 @@ class Results:
         # text of a parameter that is an array, may be others in a worker.
         self.records[self._key(record)] = record | {"config": self.configs[record["method"]]}
         lines = ",\n".join(json.dumps(_rounded(r)) for r in self.records.values())
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        partial = self.path.with_suffix(".partial")
-        partial.write_text(f'{{"runs": [\n{lines}\n]}}\n', encoding="utf-8")
-        # At no moment is there half a file.
-        os.replace(partial, self.path)
+        write_whole(self.path, f'{{"runs": [\n{lines}\n]}}\n')
 
 
 def _rounded(value, digits=5):

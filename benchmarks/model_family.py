@@ -30,6 +30,7 @@ from threadpoolctl import threadpool_limits
 
 HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
+from _accuracy.files import write_whole  # noqa: E402
 from _accuracy.tasks import Folder, parse_task  # noqa: E402
 
 from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
@@ -204,7 +205,7 @@ def main(argv=None):
                 measured = run(split, *setting, seed=seed, quick=args.quick, memory=memory)
                 print(json.dumps(key | measured), flush=True)
                 done.append(key | measured)
-                args.output.write_text(json.dumps(done, indent=1) + "\n")
+                write_whole(args.output, json.dumps(done, indent=1) + "\n")
     results = [r for r in done if r["quick"] == args.quick]
     text = table(results) + "\n" + differences_table(results)
     args.output.with_suffix(".md").write_text(text)

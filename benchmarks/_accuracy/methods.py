@@ -46,13 +46,21 @@ class Prepared:
 
     def __init__(self, split):
         self.split = split
-        self.normalizer, self.genes, self.scaler = default_steps()
+        self.normalizer, self._selector, self.scaler = default_steps()
         self._seen = {}
+
+    @cached_property
+    def genes(self):
+        """The selector, fitted on the reference."""
+        start = time.process_time()
+        logs = self.normalizer.fit_transform(self.split.X)
+        self._selector.fit(logs, self.split.coords, sections=self.split.sections)
+        self.gene_seconds = time.process_time() - start
+        return self._selector
 
     @cached_property
     def counts(self):
         """Counts of the chosen genes, of reference and query."""
-        self.scores  # noqa: B018 - fits the selector
         split, chosen = self.split, self.genes
         return chosen.transform(split.X), chosen.transform(split.query_X)
 
@@ -71,19 +79,15 @@ class Prepared:
         scaler = clone(self.scaler).set_params(
             clip=clip, query="new_section" if split.new_section else "same_section"
         )
+        genes = self.genes
         start = time.process_time()
-        if not hasattr(self.genes, "support_"):
-            logs = self.normalizer.fit_transform(split.X)
-            self.genes.fit(logs, split.coords, sections=split.sections)
-            self._gene_seconds = time.process_time() - start
-            start = time.process_time()
         # Library sizes are those of all genes.
-        logs = self.genes.transform(normalizer.fit_transform(split.X))
+        logs = genes.transform(normalizer.fit_transform(split.X))
         reference = scaler.fit_transform(logs, sections=split.sections)
         middle = time.process_time()
-        query = self.genes.transform(normalizer.transform(split.query_X))
+        query = genes.transform(normalizer.transform(split.query_X))
         query = scaler.transform(query, sections=split.query_sections)
-        fit_seconds = self._gene_seconds + middle - start
+        fit_seconds = self.gene_seconds + middle - start
         return reference, query, fit_seconds, time.process_time() - middle
 
     def scores_of(self, method):
