@@ -144,6 +144,21 @@ GROUPS = {
     },
 }
 
+# What gains little alone and could gain more together.
+_THREE_LAYERS = {"dpvae__hidden_layer_sizes": (128, 128, 128)}
+_LONGER = {"dpvae__max_epochs": Steps(1000)}
+GROUPS["more of it"] = {
+    "about 1,000 steps": _LONGER,
+    "three layers": _THREE_LAYERS,
+    "three layers, about 1,000 steps": _THREE_LAYERS | _LONGER,
+    "three layers, lr 0.01": _THREE_LAYERS | {"dpvae__lr": 1e-2},
+    "three layers, about 1,000 steps, lr 0.01": _THREE_LAYERS | _LONGER | {"dpvae__lr": 1e-2},
+    "three layers, about 1,000 steps, z-scores clipped at 5": _THREE_LAYERS
+    | _LONGER
+    | {"scale__clip": 5.0},
+    "layers of 256, about 1,000 steps": _LONGER | {"dpvae__hidden_layer_sizes": (256, 256)},
+}
+
 
 def run(split, params, *, seed, memory):
     """Disparity of a variant on one split, and the processor seconds of its fit."""
