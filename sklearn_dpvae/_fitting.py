@@ -10,6 +10,7 @@ from dataclasses import replace
 from numbers import Integral
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
@@ -26,6 +27,7 @@ from ._net import Objective, build_net, train
 from ._uncertainty import ErrorModel
 from ._validation import check_coords, check_sections
 from .masks import GroupMask, build_mask
+from .metrics import procrustes_align
 
 # What max_epochs="auto" stands for, in steps of the optimizer and in passes over the cells.
 _AUTO_STEPS = 600
@@ -37,6 +39,11 @@ _FINE_TUNING_LR = 0.1
 
 # Cells of a section that poses and frames are fitted on; a similarity needs no more.
 _CELLS_PER_SECTION = 20_000
+
+# Cells that the error model keeps, and with it a persisted model. Their inputs are compared with
+# those of every cell that is asked about, which needs few columns: components, not genes.
+_CELLS_FOR_ERRORS = 2000
+_COMPONENTS = 64
 
 # Cells that the first value of c is measured on.
 _CELLS_FOR_SCALE = 1000
@@ -159,7 +166,9 @@ class ReferenceFitter:
         self.n_iter_ = len(self.history_)
         self.sections_ = labels
         self.frames_ = frames
-        self.error_model_ = ErrorModel.fit(latents, spread, errors, 1.0 / scale)
+        self.error_model_ = self._error_model(
+            cells, coords, latents, spread, errors, rows, 1.0 / scale, rng
+        )
         self._unit = unit
         self._seed = seed
         self._flat_y = flat_y
@@ -186,6 +195,21 @@ class ReferenceFitter:
         if left_out.any(axis=0).all():
             latents, _ = out_of_bag(in_common_pose(module, own), left_out)
         return latents, spread, cells
+
+    def _error_model(self, cells, coords, latents, spread, errors, rows, unit, rng):
+        """What errors of the reference say about those of other cells."""
+        X, inputs, places = cells.X, None, None
+        if not sp.issparse(X) and cells.counts is not X and X.shape[1] <= _COMPONENTS:
+            codes = np.zeros(len(rows), int) if cells.codes is None else cells.codes[rows]
+            places = np.empty_like(latents)
+            for code in np.unique(codes):
+                own = codes == code
+                s = coords[rows[own]]
+                places[own] = procrustes_align(s, latents[own]).transform(s)
+            inputs = X[rows].astype(np.float64)
+        some = np.sort(rng.permutation(len(rows))[:_CELLS_FOR_ERRORS])
+        known = (v if v is None else v[some] for v in (inputs, places))
+        return ErrorModel.fit(latents[some], spread[some], errors[some], unit, *known)
 
     def _check_n_components(self, n_dims, resume):
         if resume and n_dims != self.frames_.n_dims:

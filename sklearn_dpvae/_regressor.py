@@ -403,7 +403,7 @@ class DPVAESpatialRegressor(
         coords = self._shape_like_y(coords)
         if not return_std:
             return coords
-        std = self.error_model_.std(latents, spread, self.frames_.n_dims)
+        std = self.error_model_.std(latents, spread, X, self.frames_.n_dims)
         if anchors is not None:
             std[check_anchors(anchors, *latents.shape[:1])[0]] = 0.0
         return coords, std
@@ -443,7 +443,7 @@ class DPVAESpatialRegressor(
                 f"y has {y.shape[1]} dimension(s) but the model was fitted on {placed.shape[1]}."
             )
         errors = np.linalg.norm(placed - y, axis=1)
-        self.error_model_ = self.error_model_.calibrated(latents, spread, errors)
+        self.error_model_ = self.error_model_.calibrated(latents, spread, X, errors)
         return self
 
     def predict_radius(self, X, *, level=0.95):
@@ -473,7 +473,7 @@ class DPVAESpatialRegressor(
             raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")
         X = self._validate_query(X)
         latents, spread = encode_with_spread(self.module_, X)
-        return self.error_model_.radius(latents, spread, level)
+        return self.error_model_.radius(latents, spread, X, level)
 
     def _place(self, latents, sections):
         """Positions without anchors, by the reconstruction asked for."""

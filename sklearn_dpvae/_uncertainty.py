@@ -3,24 +3,30 @@
 Imports nothing of this package.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+import scipy.sparse as sp
 from scipy.stats import chi2
 from sklearn.neighbors import NearestNeighbors
 
 # Reference cells around a latent whose errors are averaged.
 _N_NEIGHBORS = 50
 
+# Reference cells most like a cell whose scatter is taken.
+_N_ALIKE = 10
+
 
 @dataclass(frozen=True, eq=False)
 class ErrorModel:
-    """Expected error of a cell, from the members' spread and the errors of its like.
+    """Expected error of a cell, from the members' spread and what is known of its like.
 
-    The score of a cell is the geometric mean of two lengths in tissue units: the spread of the
-    members' latents, and the root-mean-square error of the reference cells with the nearest
-    latents. Errors divided by scores, of cells whose positions are known, calibrate it: their
-    quantiles are those of conformal prediction.
+    The score of a cell is the geometric mean of lengths in tissue units: the spread of the
+    members' latents, the root-mean-square error of the reference cells with the nearest latents,
+    and, where `inputs` are given, the scatter of the places of the reference cells with the
+    nearest inputs. The last is large where expression does not tell the place. Errors divided by
+    scores, of cells whose positions are known, calibrate it: their quantiles are those of
+    conformal prediction.
 
     Attributes
     ----------
@@ -32,20 +38,28 @@ class ErrorModel:
         Tissue units per latent unit.
     ratios : ndarray of shape (n_calibration,)
         Sorted errors over scores of the cells that the model is calibrated on.
+    inputs : ndarray of shape (n_cells, n_features), optional
+        What the network sees of the reference cells.
+    places : ndarray of shape (n_cells, n_components), optional
+        True positions of the reference cells in the frame of the latents.
     """
 
     latents: np.ndarray
     errors: np.ndarray
     unit: float
     ratios: np.ndarray
+    inputs: np.ndarray | None = None
+    places: np.ndarray | None = None
 
     @classmethod
-    def fit(cls, latents, spread, errors, unit):
+    def fit(cls, latents, spread, errors, unit, inputs=None, places=None):
         """Learn from reference cells, and calibrate on the same."""
-        raw = cls(latents, errors, unit, np.ones(1))
-        return raw.calibrated(latents, spread, errors)
+        if inputs is not None and len(inputs) <= _N_ALIKE:
+            inputs = places = None
+        raw = cls(latents, errors, unit, np.ones(1), inputs, places)
+        return raw._calibrated(raw.score(latents, spread, None), errors)
 
-    def score(self, latents, spread):
+    def score(self, latents, spread, X):
         """Uncalibrated expected error, in tissue units.
 
         Parameters
@@ -53,26 +67,46 @@ class ErrorModel:
         latents : ndarray of shape (n_cells, n_components)
         spread : ndarray of shape (n_cells,)
             Of the members, in latent units; zeros where there is one member only.
+        X : {ndarray, CSR matrix} of shape (n_cells, n_features)
+            What the network sees of the cells; None for the reference cells themselves, each
+            of which is then not among those that it is like.
         """
         n_neighbors = min(_N_NEIGHBORS, len(self.latents))
         nearest = NearestNeighbors(n_neighbors=n_neighbors).fit(self.latents)
         index = nearest.kneighbors(latents, return_distance=False)
-        local = np.sqrt(np.mean(self.errors[index] ** 2, axis=1))
-        own = self.unit * spread
-        return np.where(own > 0, np.sqrt(own * local), local)
+        lengths = [np.sqrt(np.mean(self.errors[index] ** 2, axis=1)), self.unit * spread]
+        if self.inputs is not None:
+            lengths.append(self.unit * self._scatter(X))
+        lengths = np.stack(lengths)
+        known = lengths > 0
+        logs = np.log(lengths, out=np.zeros_like(lengths), where=known)
+        return np.where(known.any(axis=0), np.exp(logs.sum(axis=0) / known.sum(axis=0).clip(1)), 0)
 
-    def calibrated(self, latents, spread, errors):
+    def _scatter(self, X):
+        """How far apart, in latent units, the reference cells are that these are most like.
+
+        X is None for the reference cells themselves.
+        """
+        alike = NearestNeighbors(n_neighbors=_N_ALIKE).fit(self.inputs)
+        X = X.toarray() if sp.issparse(X) else X
+        places = self.places[alike.kneighbors(X, return_distance=False)]
+        return np.sqrt(places.var(axis=1).sum(axis=-1))
+
+    def calibrated(self, latents, spread, X, errors):
         """The same model, calibrated on the errors of other cells."""
-        score = np.maximum(self.score(latents, spread), np.finfo(float).tiny)
-        return ErrorModel(self.latents, self.errors, self.unit, np.sort(errors / score))
+        return self._calibrated(self.score(latents, spread, X), errors)
 
-    def radius(self, latents, spread, level):
+    def _calibrated(self, score, errors):
+        score = np.maximum(score, np.finfo(float).tiny)
+        return replace(self, ratios=np.sort(errors / score))
+
+    def radius(self, latents, spread, X, level):
         """Distance that the error of a cell stays within, with probability `level`."""
         # The (n + 1)-th value of split conformal prediction: the next cell counts, too.
         rank = int(np.ceil(level * (len(self.ratios) + 1)))
-        return self.score(latents, spread) * self.ratios[min(rank, len(self.ratios)) - 1]
+        return self.score(latents, spread, X) * self.ratios[min(rank, len(self.ratios)) - 1]
 
-    def std(self, latents, spread, n_dims):
+    def std(self, latents, spread, X, n_dims):
         """Standard deviation along each axis, such that half of the errors are within the
         radius that holds half of an isotropic normal distribution."""
-        return self.radius(latents, spread, 0.5) / np.sqrt(chi2.ppf(0.5, n_dims))
+        return self.radius(latents, spread, X, 0.5) / np.sqrt(chi2.ppf(0.5, n_dims))

@@ -422,7 +422,8 @@ def test_another_process_predicts_the_same_bytes(section, tmp_path):
     assert done.stdout == model.predict(X).tobytes()
 
 
-def test_a_trained_model_holds_neither_data_nor_device_state(section):
+def test_a_trained_model_holds_few_cells_and_no_device_state(section, monkeypatch):
+    monkeypatch.setattr("sklearn_dpvae._fitting._CELLS_FOR_ERRORS", 20)
     X, coords = section
     model = quick(max_epochs=2, hidden_layer_sizes=(8,), n_landmarks=10).fit(X, coords)
     small = len(pickle.dumps(model))

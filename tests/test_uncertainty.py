@@ -82,10 +82,51 @@ def test_ratios_are_conformal_quantiles():
     rng = np.random.default_rng(0)
     latents = rng.normal(size=(99, 2))
     model = ErrorModel.fit(latents, np.zeros(99), np.full(99, 3.0), 1.0)
-    np.testing.assert_allclose(model.radius(latents, np.zeros(99), 0.8), 3.0)
-    other = model.calibrated(latents, np.zeros(99), np.arange(1.0, 100.0))
+    np.testing.assert_allclose(model.radius(latents, np.zeros(99), None, 0.8), 3.0)
+    other = model.calibrated(latents, np.zeros(99), None, np.arange(1.0, 100.0))
     # 80 of 100 with the next cell counted: the 80th of the 99 errors.
-    np.testing.assert_allclose(other.radius(latents, np.zeros(99), 0.8), 80.0)
+    np.testing.assert_allclose(other.radius(latents, np.zeros(99), None, 0.8), 80.0)
+
+
+def test_cells_are_uncertain_whose_like_lie_far_apart():
+    """Two kinds of cells of equal spread and error: one in one place, one all over."""
+    rng = np.random.default_rng(0)
+    scattered = np.arange(200) % 2 == 1
+    places = rng.normal(size=(200, 2)) * np.where(scattered, 10.0, 1.0)[:, None]
+    inputs = scattered[:, None] + 0.01 * rng.normal(size=(200, 3))
+    latents = rng.normal(size=(200, 2))
+    model = ErrorModel.fit(latents, np.ones(200), np.ones(200), 2.0, inputs, places)
+    X = np.array([[0.0] * 3, [1.0] * 3])
+    near, far = model.score(np.zeros((2, 2)), np.ones(2), X)
+    # The third of three lengths is ten times as long, but for the luck of ten neighbors.
+    assert far / near == pytest.approx(10 ** (1 / 3), rel=0.3)
+    # By hand: the members' spread and the error of the like are 2 and 1 tissue units.
+    nearest = np.argsort(np.linalg.norm(inputs - X[1], axis=1))[:10]
+    scatter = 2.0 * np.sqrt(places[nearest].var(axis=0).sum())
+    assert far == pytest.approx((2.0 * 1.0 * scatter) ** (1 / 3))
+
+
+def test_a_cell_of_the_reference_is_not_its_own_like():
+    rng = np.random.default_rng(1)
+    inputs, places = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
+    latents, ones = rng.normal(size=(30, 2)), np.ones(30)
+    model = ErrorModel.fit(latents, ones, ones, 1.0, inputs, places)
+    others = np.argsort(np.linalg.norm(inputs - inputs[0], axis=1))[1:11]
+    scatter = np.sqrt(places[others].var(axis=0).sum())
+    assert model.score(latents, ones, None)[0] == pytest.approx(scatter ** (1 / 3))
+    assert model.score(latents, ones, inputs)[0] != pytest.approx(scatter ** (1 / 3))
+
+
+def test_error_model_compares_inputs_of_few_columns_only(fitted):
+    pipe, _, coords = fitted
+    model = pipe[-1].error_model_
+    assert model.inputs.shape == (400, pipe[-1].n_features_in_)
+    assert model.places.shape == (400, 2)
+    genes = np.random.default_rng(0).normal(size=(60, 65))
+    wide = DPVAESpatialRegressor(hidden_layer_sizes=(8,), n_estimators=2, max_epochs=1)
+    wide.fit(genes, coords[:60])
+    assert wide.error_model_.inputs is None
+    assert (wide.predict_radius(genes) > 0).all()
 
 
 @pytest.mark.parametrize("level", [0, 1, 2.0, "high"])
