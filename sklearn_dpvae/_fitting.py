@@ -167,7 +167,7 @@ class ReferenceFitter:
         self.sections_ = labels
         self.frames_ = frames
         self.error_model_ = self._error_model(
-            cells, coords, latents, spread, errors, rows, 1.0 / scale, rng
+            cells, rows, coords[rows], codes[rows], latents, spread, errors, 1.0 / scale, rng
         )
         self._unit = unit
         self._seed = seed
@@ -196,20 +196,19 @@ class ReferenceFitter:
             latents, _ = out_of_bag(in_common_pose(module, own), left_out)
         return latents, spread, cells
 
-    def _error_model(self, cells, coords, latents, spread, errors, rows, unit, rng):
-        """What errors of the reference say about those of other cells."""
-        X, inputs, places = cells.X, None, None
-        if not sp.issparse(X) and cells.counts is not X and X.shape[1] <= _COMPONENTS:
-            codes = np.zeros(len(rows), int) if cells.codes is None else cells.codes[rows]
-            places = np.empty_like(latents)
-            for code in np.unique(codes):
-                own = codes == code
-                s = coords[rows[own]]
-                places[own] = procrustes_align(s, latents[own]).transform(s)
-            inputs = X[rows].astype(np.float64)
+    def _error_model(self, cells, rows, coords, codes, latents, spread, errors, unit, rng):
+        """What errors of the reference's `rows` say about those of other cells."""
+        X = cells.X
         some = np.sort(rng.permutation(len(rows))[:_CELLS_FOR_ERRORS])
-        known = (v if v is None else v[some] for v in (inputs, places))
-        return ErrorModel.fit(latents[some], spread[some], errors[some], unit, *known)
+        known = latents[some], spread[some], errors[some], unit
+        if sp.issparse(X) or cells.counts is X or X.shape[1] > _COMPONENTS:
+            return ErrorModel.fit(*known)
+        places = np.empty_like(latents)
+        for code in np.unique(codes):
+            own = codes == code
+            places[own] = procrustes_align(coords[own], latents[own]).transform(coords[own])
+        inputs = X[rows[some]].astype(np.float64)
+        return ErrorModel.fit(*known, inputs, places[some])
 
     def _check_n_components(self, n_dims, resume):
         if resume and n_dims != self.frames_.n_dims:

@@ -1,4 +1,4 @@
-"""How far off a position may be: the spread of the members, scaled by errors that were seen.
+"""How far off a position may be, by the members' spread and by what is known of similar cells.
 
 Imports nothing of this package.
 """
@@ -57,7 +57,7 @@ class ErrorModel:
         if inputs is not None and len(inputs) <= _N_ALIKE:
             inputs = places = None
         raw = cls(latents, errors, unit, np.ones(1), inputs, places)
-        return raw._calibrated(raw.score(latents, spread, None), errors)
+        return raw.calibrated(latents, spread, None, errors)
 
     def score(self, latents, spread, X):
         """Uncalibrated expected error, in tissue units.
@@ -93,11 +93,8 @@ class ErrorModel:
         return np.sqrt(places.var(axis=1).sum(axis=-1))
 
     def calibrated(self, latents, spread, X, errors):
-        """The same model, calibrated on the errors of other cells."""
-        return self._calibrated(self.score(latents, spread, X), errors)
-
-    def _calibrated(self, score, errors):
-        score = np.maximum(score, np.finfo(float).tiny)
+        """The same model, calibrated on the errors of the cells that are given."""
+        score = np.maximum(self.score(latents, spread, X), np.finfo(float).tiny)
         return replace(self, ratios=np.sort(errors / score))
 
     def radius(self, latents, spread, X, level):
