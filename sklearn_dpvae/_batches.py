@@ -1,6 +1,6 @@
 """The reference in memory, and random batches of it.
 
-Imports nothing of this package but the masks.
+Imports the rows and the masks.
 """
 
 import copy
@@ -13,6 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from ._rows import rows_of
 from .masks import EdgeMask, GroupMask
 
 # In a batch of a masked fit, each randomly drawn cell brings up to so many of its masked
@@ -46,43 +47,6 @@ class Cells:
     counts: "np.ndarray | sp.csr_matrix | None" = None
     batch: np.ndarray | None = None
     mask: EdgeMask | GroupMask | None = None
-
-
-class Rows:
-    """Rows of a matrix in memory as float32 tensors on a device.
-
-    Sparse rows are made dense batch by batch into a buffer that is used again.
-    """
-
-    def __init__(self, X: "np.ndarray | sp.csr_matrix", device: str):
-        self.X = X
-        self.device = device
-        self._buffer: np.ndarray | None = None
-        self._dense: Tensor | None = None
-        if not sp.issparse(X) and X.dtype == np.float32:
-            self._dense = _as_tensor(X).to(device)
-
-    def __getitem__(self, index: np.ndarray) -> Tensor:
-        """The rows, in the shape of `index` and one more axis."""
-        if self._dense is not None:
-            return self._dense[torch.from_numpy(index).to(self.device)]
-        flat = index.ravel()
-        if sp.issparse(self.X):
-            part = self.X[flat]
-            if self._buffer is None or len(self._buffer) < len(flat):
-                self._buffer = np.empty((len(flat), self.X.shape[1]), dtype=self.X.dtype)
-            dense = self._buffer[: len(flat)]
-            dense.fill(0)
-            part.toarray(out=dense)
-        else:
-            dense = self.X[flat]
-        rows = torch.from_numpy(dense).to(device=self.device, dtype=torch.float32)
-        return rows.view(*index.shape, -1)
-
-
-def _as_tensor(X: np.ndarray) -> Tensor:
-    """A tensor on the same memory; a read-only memory map is copied, torch cannot hold it."""
-    return torch.from_numpy(X if X.flags.writeable else X.copy())
 
 
 class Batches:
@@ -121,13 +85,14 @@ class Batches:
         # Members go through as many cells each; one that has a cell more leaves out another
         # one at each pass.
         self.n_cells = min(len(own) for own in rows)
-        self._x = Rows(cells.X, device)
+        self._x = rows_of(cells.X, device)
         self._s = self._put(cells.s.astype(np.float32))
         self._codes = self._put(cells.codes)
         self._batch = self._put(cells.batch)
         self._counts = self._library = self._groups = None
         if cells.counts is not None:
-            self._counts = self._x if cells.counts is cells.X else Rows(cells.counts, device)
+            same = cells.counts is cells.X
+            self._counts = self._x if same else rows_of(cells.counts, device)
             library = np.asarray(cells.counts.sum(axis=1), dtype=np.float32).ravel()
             self._library = self._put(library)
         if isinstance(cells.mask, GroupMask):
@@ -172,20 +137,25 @@ class Batches:
     def n_batches(self) -> int:
         return 1 if self.batch_size is None else -(-self.n_cells // self.batch_size)
 
-    def take(self, index: np.ndarray) -> tuple[dict, dict]:
+    def take(self, index: np.ndarray, position: Tensor | None = None) -> tuple[dict, dict]:
         """The batch of these rows: inputs of the module, and what the loss compares with.
 
         Parameters
         ----------
         index : ndarray of shape (n_members, n_batch)
+        position : Tensor of shape (n_members, n_batch), optional
+            The same on the device, if it is there already.
         """
-        position = torch.from_numpy(index).to(self.device)
+        if position is None:
+            position = torch.as_tensor(index, device=self.device)
 
         def part(values):
             return None if values is None else values[position]
 
-        x = self._x[index]
-        target = x if self._counts in (None, self._x) else self._counts[index]
+        x = self._x.take(index, position)
+        target = x
+        if self._counts is not None and self._counts is not self._x:
+            target = self._counts.take(index, position)
         given = {"x": x} if self._batch is None else {"x": x, "batch": part(self._batch)}
         compared = {
             "s": part(self._s),
@@ -202,6 +172,15 @@ class Batches:
         return given, compared
 
     def __iter__(self) -> Iterator[tuple[dict, dict]]:
+        batches = list(self._draw())
+        # An epoch's order is sent at once: a transfer in every step would make a GPU wait.
+        sizes = [index.shape[1] for index in batches]
+        order = torch.as_tensor(np.concatenate(batches, axis=1), device=self.device)
+        for index, position in zip(batches, order.split(sizes, dim=1), strict=True):
+            yield self.take(index, position)
+
+    def _draw(self) -> Iterator[np.ndarray]:
+        """Rows of each batch of one pass, (n_members, n_batch)."""
         order = np.stack([self._rng.permutation(rows)[: self.n_cells] for rows in self.rows])
         for batch in np.array_split(order, self.n_batches, axis=1):
             index = np.array_split(batch, self._n_processes, axis=1)[self._rank]
@@ -209,7 +188,7 @@ class Batches:
                 index = np.stack(
                     [self._with_neighbors(*own) for own in zip(index, self._edges, strict=True)]
                 )
-            yield self.take(np.ascontiguousarray(index))
+            yield index
 
     def _with_neighbors(self, cells: np.ndarray, edges: EdgeMask) -> np.ndarray:
         """As many cells as given: the first ones, some of their neighbors, and then the others."""

@@ -1,0 +1,128 @@
+"""Rows of a matrix in memory, as dense float32 tensors on the device that trains.
+
+`rows_of` chooses where the matrix lives: on the CPU it stays as it was given; another device holds
+it whole if there is room, so that a step copies nothing. Imports nothing of this package.
+"""
+
+from typing import Any, Protocol
+
+import numpy as np
+import scipy.sparse as sp
+import torch
+from sklearn.utils import gen_batches
+from torch import Tensor
+
+# Share of a GPU's free memory that the reference may take; nets and batches need some, too.
+_SHARE_OF_MEMORY = 0.5
+
+# Rows that are sent to a device in one piece.
+_ROWS_PER_CHUNK = 4096
+
+
+class Rows(Protocol):
+    """What `Batches` asks of a matrix."""
+
+    def take(self, index: np.ndarray, position: Tensor) -> Tensor:
+        """The rows, in the shape of `index` and one more axis.
+
+        Parameters
+        ----------
+        index : ndarray of int64
+        position : Tensor
+            The same on the device.
+        """
+
+
+class DenseRows:
+    """A dense matrix on the device."""
+
+    def __init__(self, X: Tensor):
+        self.X = X
+
+    def take(self, index: np.ndarray, position: Tensor) -> Tensor:
+        return self.X[position]
+
+
+class CompressedRows:
+    """A CSR matrix on the device, made dense there batch by batch.
+
+    Where a batch's values go is computed on the device. Only how many there are is needed on the
+    host, which knows the lengths of the rows: asking the device would wait for it.
+    """
+
+    def __init__(self, X: sp.csr_matrix, device: str):
+        if not X.has_canonical_format:
+            X = X.copy()
+            X.sum_duplicates()
+        self.n_columns = X.shape[1]
+        self.lengths = np.diff(X.indptr).astype(np.int64)
+        self.start = torch.from_numpy(X.indptr[:-1].astype(np.int64)).to(device)
+        self.length = torch.from_numpy(self.lengths).to(device)
+        self.column = torch.as_tensor(X.indices, device=device)
+        self.value = torch.as_tensor(X.data, dtype=torch.float32, device=device)
+
+    def take(self, index: np.ndarray, position: Tensor) -> Tensor:
+        row = position.flatten()
+        n_values = int(self.lengths[index].sum())
+        ends = self.length[row].cumsum(0)
+        owner = torch.repeat_interleave(
+            torch.arange(len(row), device=row.device), self.length[row], output_size=n_values
+        )
+        # The k-th value of the batch is the (k - values of the rows before)-th of its row.
+        shift = self.start[row] - ends + self.length[row]
+        source = torch.arange(n_values, device=row.device) + shift[owner]
+        dense = self.value.new_zeros(len(row) * self.n_columns)
+        dense[owner * self.n_columns + self.column[source]] = self.value[source]
+        return dense.view(*index.shape, self.n_columns)
+
+
+class HostRows:
+    """A matrix that stays where it is; rows are sent to the device batch by batch.
+
+    Sparse rows are made dense into a buffer that is used again.
+    """
+
+    def __init__(self, X: "np.ndarray | sp.csr_matrix", device: str):
+        self.X = X
+        self.device = device
+        self._buffer: np.ndarray | None = None
+
+    def take(self, index: np.ndarray, position: Tensor) -> Tensor:
+        flat = index.ravel()
+        if sp.issparse(self.X):
+            part = self.X[flat]
+            if self._buffer is None or len(self._buffer) < len(flat):
+                self._buffer = np.empty((len(flat), self.X.shape[1]), dtype=self.X.dtype)
+            dense = self._buffer[: len(flat)]
+            dense.fill(0)
+            part.toarray(out=dense)
+        else:
+            dense = self.X[flat]
+        rows = torch.from_numpy(dense).to(device=self.device, dtype=torch.float32)
+        return rows.view(*index.shape, -1)
+
+
+def rows_of(X: Any, device: str) -> Rows:
+    """Rows of X, an array or CSR matrix, by whichever of these classes suits it and the device."""
+    room = _SHARE_OF_MEMORY * free_memory(device)
+    if torch.device(device).type == "cpu":
+        if sp.issparse(X) or X.dtype != np.float32:
+            return HostRows(X, device)
+        # torch cannot hold a read-only memory map.
+        return DenseRows(torch.from_numpy(X if X.flags.writeable else X.copy()))
+    if sp.issparse(X):
+        size = X.nnz * (4 + X.indices.itemsize)
+        return CompressedRows(X, device) if size < room else HostRows(X, device)
+    if 4 * X.size > room:
+        return HostRows(X, device)
+    dense = torch.empty(X.shape, dtype=torch.float32, device=device)
+    for chunk in gen_batches(len(X), _ROWS_PER_CHUNK):
+        dense[chunk] = torch.from_numpy(X[chunk].astype(np.float32)).to(device)
+    return DenseRows(dense)
+
+
+def free_memory(device: str) -> float:
+    """Bytes that are free on a device; infinite where torch does not tell."""
+    if torch.device(device).type == "cuda":
+        return torch.cuda.mem_get_info(torch.device(device))[0]
+    return np.inf

@@ -1,0 +1,98 @@
+"""Rows of a matrix as tensors: the same numbers wherever the matrix lives, and nothing waited for.
+
+No GPU is needed. Tensors of the device "meta" have shapes but no values, so that a step which
+read one, or mixed devices, would fail on it as it would make a GPU wait.
+"""
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+import torch
+
+from sklearn_dpvae import _rows
+from sklearn_dpvae._batches import Batches, Cells
+from sklearn_dpvae._modules import DPVAE
+from sklearn_dpvae._net import Objective, build_net
+from sklearn_dpvae._rows import CompressedRows, DenseRows, HostRows, rows_of
+
+
+def sparse(density=0.3, index=np.int32):
+    X = sp.random(40, 12, density=density, dtype=np.float32, random_state=0).toarray()
+    X[7] = 0
+    X = sp.csr_matrix(X)
+    X.indices, X.indptr = X.indices.astype(index), X.indptr.astype(index)
+    return X
+
+
+INDEX = np.random.default_rng(0).integers(0, 40, (3, 9))
+INDEX[0, :2] = 7  # a row without values, and twice the same
+
+
+@pytest.mark.parametrize("density", [0.0, 0.05, 0.3, 1.0])
+@pytest.mark.parametrize("index", [np.int32, np.int64])
+def test_compressed_rows_are_those_of_the_matrix(density, index):
+    X = sparse(density, index)
+    rows = CompressedRows(X, "cpu").take(INDEX, torch.from_numpy(INDEX))
+    assert rows.dtype == torch.float32
+    np.testing.assert_array_equal(rows.numpy(), X.toarray()[INDEX])
+
+
+def test_values_given_twice_are_added_up_in_a_copy():
+    twice = sp.csr_matrix(
+        (np.array([1.0, 2.0, 4.0]), np.array([1, 1, 0]), np.array([0, 2, 3])), shape=(2, 3)
+    )
+    index = np.array([[0, 1]])
+    rows = CompressedRows(twice, "cpu").take(index, torch.from_numpy(index))
+    assert rows.tolist() == [[[0, 3, 0], [4, 0, 0]]]
+    assert twice.nnz == 3
+
+
+@pytest.mark.parametrize("kind", ["csr", "float32", "float64"])
+def test_every_way_gives_the_same_rows(kind):
+    X = sparse()
+    given = X if kind == "csr" else X.toarray().astype(kind)
+    position = torch.from_numpy(INDEX)
+    expected = torch.from_numpy(X.toarray()[INDEX])
+    for rows in (rows_of(given, "cpu"), HostRows(given, "cpu")):
+        torch.testing.assert_close(rows.take(INDEX, position), expected, rtol=0, atol=0)
+
+
+def test_another_device_holds_the_matrix_if_there_is_room(monkeypatch):
+    X = sparse()
+    assert isinstance(rows_of(X, "meta"), CompressedRows)
+    assert isinstance(rows_of(X.toarray(), "meta"), DenseRows)
+    assert rows_of(X.toarray().astype(np.float64), "meta").X.dtype == torch.float32
+    monkeypatch.setattr(_rows, "free_memory", lambda device: 100)
+    assert isinstance(rows_of(X, "meta"), HostRows)
+    assert isinstance(rows_of(X.toarray(), "meta"), HostRows)
+
+
+@pytest.mark.parametrize("counts", [False, True], ids=["gaussian", "counts"])
+@pytest.mark.parametrize("kind", ["csr", "dense"])
+def test_a_step_on_a_device_neither_waits_nor_fetches(kind, counts):
+    X = sparse() if kind == "csr" else sparse().toarray()
+    cells = Cells(
+        X,
+        np.random.default_rng(0).normal(size=(40, 2)),
+        codes=np.arange(40) % 2,
+        counts=sparse() if counts else None,
+    )
+    batches = Batches(cells, [np.arange(32), np.arange(8, 40)], 16, seed=0, device="meta")
+    module = DPVAE(12, 2, 2, likelihood="nb" if counts else "gaussian", dropout=0.3).to("meta")
+    net = build_net(
+        module,
+        Objective(1.0, 1.0, 1.0, 3.0, "absolute", n_sections=2),
+        max_epochs=1,
+        lr=1e-3,
+        lr_schedule="constant",
+        weight_decay=0.0,
+        n_batches=batches.n_batches,
+        device="meta",
+        verbose=0,
+    ).initialize()
+    steps = [net.train_step_single(batch) for batch in batches]
+    assert len(steps) == 2
+    assert {step["terms"].shape for step in steps} == {(5, 2)}
+    assert module.log_scale.grad.is_meta
+    with pytest.raises(RuntimeError, match="item"):
+        steps[0]["loss"].item()
