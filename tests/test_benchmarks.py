@@ -152,9 +152,41 @@ def test_splits_are_those_of_the_definition(accuracy, folder):
     assert next(sections.splits(parse_task(tasks[-2], files=sections.files), 0)).X.shape[1] == 60
 
 
+def test_tasks_are_made_harder_as_their_names_say(accuracy, folder):
+    from _accuracy.tasks import Folder, parse_task
+
+    sections = Folder(folder)
+
+    def split(text, seed=0):
+        return next(sections.splits(parse_task(text), seed))
+
+    whole = split("single random")
+    panel = split("single random with 12 genes")
+    counts = whole.X.toarray()
+    assert panel.X.shape == (120, 12)
+    columns = {column.tobytes() for column in counts.T}
+    assert all(column.tobytes() in columns for column in panel.X.toarray().T)
+    np.testing.assert_array_equal(panel.coords, whole.coords)
+
+    shallow = split("single random with 10% counts")
+    assert shallow.X.shape == whole.X.shape
+    assert (shallow.X.toarray() <= counts).all()
+    assert shallow.X.sum() / whole.X.sum() == pytest.approx(0.1, rel=0.05)
+    assert shallow.query_X.sum() / whole.query_X.sum() == pytest.approx(0.1, rel=0.1)
+
+    few = split("pair:section_1 > section_2 with 40 cells")
+    assert few.X.shape[0] == len(few.coords) == 40
+    assert len(few.query_coords) == 150
+    # The draw is another one for each seed, also where the split is not.
+    assert parse_task("a > b with 40 cells").split_depends_on_seed
+    other = split("pair:section_1 > section_2 with 40 cells", seed=1)
+    assert not np.array_equal(few.coords, other.coords)
+
+
 @pytest.mark.parametrize(
     ("task", "message"),
     [
+        ("single random with a smile", "with N genes"),
         ("single sideways", "must end in one of random"),
         ("other random", r"no other\.h5ad; it has pair, single"),
         ("pair:section_9 random", "no section 'section_9'"),
@@ -193,6 +225,13 @@ def test_presets_name_each_task_once(accuracy):
     assert len({task.label for task in ten}) == len(ten) == 10
     assert {t.kind for t in ten} == {"random", "block", "transfer"}
     assert all(bool(t.dropped_genes) == t.label.startswith("hippo") for t in ten)
+    harder = preset("harder")
+    assert len({task.label for task in harder}) == len(harder) == 18
+    assert [(t.n_genes, t.percent, t.n_cells) for t in harder[::6]] == [
+        (120, None, None),
+        (None, 10, None),
+        (None, None, 300),
+    ]
 
 
 def test_ablation_changes_one_default_at_a_time(accuracy, folder, tmp_path, monkeypatch, capsys):

@@ -9,10 +9,17 @@ A task is written `SOURCES KIND` or `SOURCES > SOURCES`:
     brain:Hippo1 > Hippo2    one section is placed by another
     brain:Hippo1+Hippo2 > Hippo3
 
+and can be made harder, by a draw that depends on the seed:
+
+    embryo random with 120 genes     of the 1,000 that have the most counts
+    embryo random with 10% counts    each count is kept with this probability
+    embryo random with 300 cells     to place the others by
+
 A source is the name of a file without `.h5ad`, for all its sections, or `file:section`. A name
 that is no file is a section of the file named before it.
 """
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,6 +35,12 @@ N_FOLDS = 5
 # and all parts of the tissue are in every fold; with one, a whole region is missing.
 BLOCKS_PER_FOLD = {"block": 4, "contiguous": 1}
 KINDS = ("random", *BLOCKS_PER_FOLD, "loso", "transfer")
+
+# Genes that a panel is drawn from: as many, those with the most counts.
+_PANEL_FROM = 1000
+
+# What a task can be made harder by: field of `Task`, and how it is written.
+HARDER = {"n_genes": r"(\d+) genes", "percent": r"(\d+)% counts", "n_cells": r"(\d+) cells"}
 
 _BRAIN = "mouse_brain_st2k"
 # Nuclear and mitochondrial RNA that swamps the brain's sections.
@@ -54,6 +67,24 @@ PRESETS = {
     },
 }
 
+# The same tissues under conditions that the defaults were not made for.
+_TISSUES = (
+    "embryo random",
+    "hippo1 random",
+    "hippo3>4",
+    "seqFISH+ random",
+    "DBiT random",
+    "synovium 1>2",
+)
+PRESETS["harder"] = {
+    f"{label} with {harder}": (
+        f"{PRESETS['ten'][label][0]} with {harder}",
+        PRESETS["ten"][label][1],
+    )
+    for harder in ("120 genes", "10% counts", "300 cells")
+    for label in _TISSUES
+}
+
 
 @dataclass(frozen=True)
 class Task:
@@ -64,10 +95,15 @@ class Task:
     reference: tuple
     query: tuple = ()
     dropped_genes: tuple = ()
+    # Of the reference and the query; None for all of them.
+    n_genes: int | None = None
+    percent: int | None = None
+    n_cells: int | None = None
 
     @property
     def split_depends_on_seed(self):
-        return self.kind not in ("loso", "transfer")
+        harder = self.n_genes or self.percent or self.n_cells
+        return bool(harder) or self.kind not in ("loso", "transfer")
 
 
 @dataclass(frozen=True)
@@ -89,6 +125,17 @@ class Split:
 def parse_task(text, label=None, dropped_genes=(), *, files=None):
     """Read a task in the notation of this module; `files` are the names that are files."""
     text = text.strip()
+    label = label or text
+    text, _, condition = text.partition(" with ")
+    harder = {
+        field: int(found[1])
+        for field, pattern in HARDER.items()
+        if (found := re.fullmatch(pattern, condition.strip()))
+    }
+    if condition and not harder:
+        raise ValueError(
+            f"task {label!r} is made harder 'with N genes', 'with N% counts' or 'with N cells'."
+        )
     if ">" in text:
         kind = "transfer"
         left, right = (side.strip() for side in text.split(">", 1))
@@ -103,7 +150,7 @@ def parse_task(text, label=None, dropped_genes=(), *, files=None):
     query, _ = _parse_sources(right, last_file, files, text) if right else ((), None)
     if kind == "transfer" and not query:
         raise ValueError(f"task {text!r} names nothing to place after '>'.")
-    return Task(label or text, kind, reference, query, tuple(dropped_genes))
+    return Task(label, kind, reference, query, tuple(dropped_genes), **harder)
 
 
 def _parse_sources(text, last_file, files, task):
@@ -192,7 +239,14 @@ class Folder:
         for section in np.unique(data.sections):
             rows = data.sections == section
             spacing[rows] = spot_spacing(data.coords[rows])
+        rng = np.random.default_rng(seed)
+        data.X = harder_counts(data.X, task, rng)
+        # Nobody can place a cell without counts.
+        seen = np.asarray(data.X.sum(axis=1)).ravel() > 0
         for reference, query in self._rows(task, data, seed):
+            reference, query = reference[seen[reference]], query[seen[query]]
+            if task.n_cells is not None:
+                reference = np.sort(rng.permutation(reference)[: task.n_cells])
             yield Split(
                 X=data.X[reference],
                 coords=data.coords[reference],
@@ -227,3 +281,15 @@ class Folder:
             }
             in_query = np.isin(data.sections, sorted(names))
             yield np.flatnonzero(~in_query), np.flatnonzero(in_query)
+
+
+def harder_counts(X, task, rng):
+    """Counts of a panel of genes, or a share of all counts, as the task asks for."""
+    if task.n_genes is not None:
+        most = np.argsort(-np.asarray(X.sum(axis=0)).ravel(), kind="stable")[:_PANEL_FROM]
+        X = X[:, np.sort(rng.permutation(most)[: task.n_genes])]
+    if task.percent is not None:
+        X = X.copy()
+        X.data = rng.binomial(X.data.astype(np.int64), task.percent / 100).astype(X.dtype)
+        X.eliminate_zeros()
+    return X
