@@ -259,6 +259,7 @@ class ReferenceFitter:
             n_batches=n_batches,
             dropout=self.dropout,
             input_dropout=self.input_dropout,
+            input_noise=self.input_noise,
             activation=self.activation,
             layer_norm=self.layer_norm,
             inputs=standardization(X) if counts is X else None,

@@ -48,6 +48,22 @@ class EnsembleLayerNorm(nn.Module):
         return nn.functional.layer_norm(x, shape) * self.weight + self.bias
 
 
+class GaussianNoise(nn.Module):
+    """Add noise of a given standard deviation to every element, in training only."""
+
+    def __init__(self, std: float):
+        super().__init__()
+        self.std = std
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.std == 0:
+            return x
+        return torch.add(x, torch.randn_like(x), alpha=self.std)
+
+    def extra_repr(self) -> str:
+        return f"std={self.std}"
+
+
 class Dropout(nn.Module):
     """What `nn.Dropout` does, with masks drawn some twenty times faster on a CPU.
 

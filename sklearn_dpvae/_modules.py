@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._layers import Dropout, EnsembleLayerNorm, EnsembleLinear
+from ._layers import Dropout, EnsembleLayerNorm, EnsembleLinear, GaussianNoise
 from ._likelihoods import LIKELIHOODS
 from ._losses import conditional_divergence, kl_divergence
 
@@ -37,11 +37,14 @@ def hidden_layers(
     *,
     dropout: float = 0.0,
     input_dropout: float = 0.0,
+    input_noise: float = 0.0,
     activation: str = "silu",
     layer_norm: bool = True,
 ) -> nn.Sequential:
-    """Dropout on the input, then for each size: linear, layer norm, activation, dropout."""
+    """Noise and dropout on the input, then for each size: linear, norm, activation, dropout."""
     layers: list[nn.Module] = []
+    if input_noise:
+        layers.append(GaussianNoise(input_noise))
     if input_dropout:
         layers.append(Dropout(input_dropout))
     for n_in, n_out in zip((n_inputs, *sizes), sizes, strict=False):
@@ -165,6 +168,9 @@ class DPVAE(nn.Module):
     dropout, input_dropout : float
         Shares of hidden units and of inputs that are dropped in training. The decoder has no
         dropout: its input is already a noisy bottleneck.
+    input_noise : float
+        Standard deviation of noise that is added in training to what the encoder sees. What the
+        decoder explains has none.
     activation : str
         Key of `ACTIVATIONS`.
     layer_norm : bool
@@ -190,6 +196,7 @@ class DPVAE(nn.Module):
         n_batches: int = 0,
         dropout: float = 0.0,
         input_dropout: float = 0.0,
+        input_noise: float = 0.0,
         activation: str = "silu",
         layer_norm: bool = True,
         inputs: nn.Module | None = None,
@@ -203,7 +210,13 @@ class DPVAE(nn.Module):
         shared: dict[str, Any] = {"activation": activation, "layer_norm": layer_norm}
         self.inputs = nn.Identity() if inputs is None else inputs
         self.encoder = hidden_layers(
-            n_members, n_genes, sizes, dropout=dropout, input_dropout=input_dropout, **shared
+            n_members,
+            n_genes,
+            sizes,
+            dropout=dropout,
+            input_dropout=input_dropout,
+            input_noise=input_noise,
+            **shared,
         )
         self.posterior = GaussianHead(n_members, sizes[-1], levels[0])
         self.rungs = nn.ModuleList(

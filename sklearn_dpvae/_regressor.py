@@ -92,6 +92,10 @@ class DPVAESpatialRegressor(
     input_dropout : float, default=0.0
         Share of the inputs that is dropped in training; worth raising where genes, not
         components, are the input.
+    input_noise : float, default=0.0
+        Standard deviation of noise that is added to the inputs in training, in their units. A
+        third of the noise that they have by themselves keeps the networks from learning that by
+        heart: `make_spatial_pipeline` passes 0.08, as its components have 0.25.
     weight_decay : float, default=0.01
         Decoupled weight decay of AdamW; 0 is plain Adam.
     max_epochs : int or "auto", default="auto"
@@ -207,6 +211,7 @@ class DPVAESpatialRegressor(
         "layer_norm": ["boolean"],
         "dropout": [Interval(Real, 0, 1, closed="left")],
         "input_dropout": [Interval(Real, 0, 1, closed="left")],
+        "input_noise": [Interval(Real, 0, None, closed="left")],
         "weight_decay": [Interval(Real, 0, None, closed="left")],
         "max_epochs": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "lr": [Interval(Real, 0, None, closed="neither")],
@@ -242,6 +247,7 @@ class DPVAESpatialRegressor(
         layer_norm=True,
         dropout=0.3,
         input_dropout=0.0,
+        input_noise=0.0,
         weight_decay=0.01,
         max_epochs="auto",
         lr=5e-3,
@@ -273,6 +279,7 @@ class DPVAESpatialRegressor(
         self.layer_norm = layer_norm
         self.dropout = dropout
         self.input_dropout = input_dropout
+        self.input_noise = input_noise
         self.weight_decay = weight_decay
         self.max_epochs = max_epochs
         self.lr = lr

@@ -21,6 +21,12 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from ._spatial_autocorrelation import knn_weights, moran_i
 from ._validation import check_coords, check_sections
 
+# Genes and components of no autocorrelation are not taken out altogether.
+_LEAST_SMOOTH = 1e-3
+
+# Standard deviation of the noise in what `transform` returns: signals are then of order one.
+_NOISE = 0.25
+
 
 class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Project expression on principal components of its spatially smoothed self.
@@ -34,6 +40,10 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     values: `transform` projects each cell's own expression, so that cells without positions can
     be transformed, and one row's result does not depend on the others.
 
+    Components are weighted by how smooth they are, and come in units of the noise: one cell's
+    sampling and one gene's own ways reach every component through all genes, about equally
+    strong, and by how much is seen from what the components leave of each gene.
+
     Parameters
     ----------
     n_components : int, default=20
@@ -45,6 +55,9 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     autocorrelation_power : float, default=0.25
         Genes are weighted by this power of their Moran's I on the reference, relative to the
         highest. 0 weighs all alike.
+    component_power : float, default=1.0
+        Components are weighted by this power of their Moran's I, relative to the highest. 0
+        weighs all alike.
     unit_rows : bool, default=True
         Whether each cell's vector is first divided by its root mean square over the genes. The
         length of a vector of z-scores follows the depth of sequencing, and in shallow cells
@@ -60,8 +73,13 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Mean of the (unit) rows of the reference.
     feature_weights_ : ndarray of shape (n_features_in_,)
         Weight of each gene, at most 1.
+    component_weights_ : ndarray of shape (n_components,)
+        Weight of each component, at most 1.
+    noise_ : float
+        Standard deviation of the noise of a component, on the scale of weighted genes.
     scale_ : float
-        Projections are divided by it, so that their root mean square on the reference is 1.
+        Projections are divided by it: ``4 * noise_``, so that the noise has a standard deviation
+        of 1/4 before components are weighted.
     n_features_in_ : int
         Number of genes seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -76,6 +94,12 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     Weighing variance by spatial autocorrelation is the idea of MULTISPATI [1]_; here the
     smoothed values are decomposed instead of the product of values and neighbor means, which
     keeps all eigenvalues non-negative.
+
+    The noise is that of a factor model with noise of its own for each gene: with residual
+    variances psi_g of the genes, a component c has noise of variance sum_g c_g^2 psi_g. The mean
+    over components is taken. Where components leave nothing, because there are no more genes or
+    cells than components, the noise is unknown, and a quarter of the projections' root mean
+    square stands in for it.
 
     With metadata routing enabled, `fit` requests `sections` by default.
 
@@ -103,6 +127,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "smoothing": [Interval(Real, 0, 1, closed="both")],
         "autocorrelation_power": [Interval(Real, 0, None, closed="left")],
+        "component_power": [Interval(Real, 0, None, closed="left")],
         "unit_rows": ["boolean"],
         "random_state": ["random_state"],
     }
@@ -114,6 +139,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         n_neighbors=24,
         smoothing=0.5,
         autocorrelation_power=0.25,
+        component_power=1.0,
         unit_rows=True,
         random_state=None,
     ):
@@ -121,6 +147,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.n_neighbors = n_neighbors
         self.smoothing = smoothing
         self.autocorrelation_power = autocorrelation_power
+        self.component_power = component_power
         self.unit_rows = unit_rows
         self.random_state = random_state
 
@@ -161,29 +188,21 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         smallest = np.bincount(codes).min()
         n_neighbors = max(min(self.n_neighbors, smallest // 10), 1)
         neighbors = knn_weights(coords, n_neighbors, codes=codes).astype(rows.dtype)
-        feature_weights = self._feature_weights(centered, neighbors).astype(rows.dtype)
+        feature_weights = smoothness_weights(centered, neighbors, self.autocorrelation_power)
         centered *= feature_weights
         smoothed = neighbors @ centered
         smoothed *= self.smoothing
         smoothed += (1 - self.smoothing) * centered
         pca = PCA(min(self.n_components, *X.shape), random_state=self.random_state).fit(smoothed)
         projected = centered @ pca.components_.T
-        scale = float(np.sqrt(np.mean(np.square(projected, dtype=np.float64))))
 
         self.components_ = pca.components_
         self.mean_ = mean
         self.feature_weights_ = feature_weights
-        self.scale_ = scale if scale > 0 else 1.0
+        self.component_weights_ = smoothness_weights(projected, neighbors, self.component_power)
+        self.noise_ = noise_of_components(centered, projected, pca.components_)
+        self.scale_ = self.noise_ / _NOISE
         return self
-
-    def _feature_weights(self, centered, neighbors):
-        if self.autocorrelation_power == 0:
-            return np.ones(centered.shape[1])
-        autocorrelation = np.nan_to_num(moran_i(centered, neighbors))
-        highest = autocorrelation.max()
-        if highest <= 0:
-            return np.ones(centered.shape[1])
-        return np.maximum(autocorrelation / highest, 1e-3) ** self.autocorrelation_power
 
     def transform(self, X):
         """Project each row.
@@ -196,15 +215,20 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Returns
         -------
         ndarray of shape (n_samples, n_components), in the dtype of `X` if that is a float
-            Projections, with a root mean square of 1 over the reference.
+            Weighted projections, in four times the noise.
         """
         check_is_fitted(self)
         rows = self._rows(self._validate(X, reset=False))
-        directions = (self.components_ * self.feature_weights_).astype(rows.dtype, copy=False)
+        directions = self._directions.astype(rows.dtype, copy=False)
         projected = rows @ directions.T
         projected -= self.mean_.astype(rows.dtype, copy=False) @ directions.T
-        projected /= self.scale_
         return projected
+
+    @property
+    def _directions(self):
+        """What `transform` multiplies centered rows with, (n_components, n_features_in_)."""
+        weights = self.component_weights_ / self.scale_
+        return weights[:, None] * self.components_ * self.feature_weights_
 
     def _validate(self, X, reset):
         return validate_data(
@@ -229,3 +253,65 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def smoothness_weights(values, neighbors, power):
+    """The given power of each column's Moran's I over the highest; all 1 if none is positive.
+
+    Parameters
+    ----------
+    values : ndarray of shape (n_samples, n_features)
+        Centered.
+    neighbors : sparse matrix of shape (n_samples, n_samples)
+        Weights of the spatial neighbors.
+    power : float
+
+    Returns
+    -------
+    ndarray of shape (n_features,), in the dtype of `values`
+    """
+    weights = np.ones(values.shape[1], dtype=values.dtype)
+    if power > 0:
+        autocorrelation = np.nan_to_num(moran_i(values, neighbors))
+        highest = autocorrelation.max()
+        if highest > 0:
+            weights[:] = np.maximum(autocorrelation / highest, _LEAST_SMOOTH) ** power
+    return weights
+
+
+def noise_of_components(centered, projected, components):
+    """Standard deviation that the genes' own noise gives a component, on average.
+
+    From the residual variance of each gene, without the residuals themselves, which would be as
+    large as the matrix.
+
+    Parameters
+    ----------
+    centered : ndarray of shape (n_samples, n_features)
+    projected : ndarray of shape (n_samples, n_components)
+        ``centered @ components.T``
+    components : ndarray of shape (n_components, n_features)
+        Orthonormal.
+
+    Returns
+    -------
+    float
+        Positive.
+    """
+    n_samples, n_features = centered.shape
+    # |x - P c|^2 of each gene's column x, with P' x and P' P in place of P.
+    along = centered.T @ projected
+    gram = projected.T @ projected
+    total = np.einsum("ng,ng->g", centered, centered)
+    residual = total - 2 * np.einsum("gk,kg->g", along, components)
+    residual += np.einsum("kg,kl,lg->g", components, gram, components, optimize=True)
+    # The components take their share of the noise, too, out of as many dimensions as there are.
+    n_left = n_features - len(components)
+    size = float(np.sqrt(np.mean(np.square(projected, dtype=np.float64))))
+    if n_left > 0:
+        variance = np.maximum(residual, 0) / n_samples * (n_features / n_left)
+        noise = float(np.sqrt(np.mean(np.square(components) @ variance)))
+        # Less is what rounding leaves of nothing.
+        if noise > 10 * np.sqrt(np.finfo(projected.dtype).eps) * size:
+            return noise
+    return _NOISE * size if size > 0 else 1.0

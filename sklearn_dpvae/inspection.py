@@ -289,8 +289,7 @@ def _pull_back(
 ) -> NDArray[np.float64]:
     """Derivatives by what a step makes of X, turned into derivatives by X."""
     if isinstance(step, SpatialPCA):
-        directions = step.components_.astype(np.float64) * step.feature_weights_
-        slopes = jacobian @ (directions / step.scale_)
+        slopes = jacobian @ step._directions.astype(np.float64)
         if not step.unit_rows:
             return slopes
         # With r = x / |x| the derivative of r in direction v is (v - r (r.v)) / |x|.

@@ -32,12 +32,16 @@ PAPER_SETTINGS = {
     "layer_norm": False,
     "dropout": 0.0,
     "input_dropout": 0.0,
+    "input_noise": 0.0,
     "weight_decay": 0.0,
     "batch_size": None,
     "lr": 1e-3,
     "lr_schedule": "constant",
     "max_epochs": 1000,
 }
+
+# A third of the standard deviation of the noise in what `SpatialPCA` returns.
+_INPUT_NOISE = 0.08
 
 
 def _final_step_has(method):
@@ -343,7 +347,8 @@ def make_spatial_pipeline(
     random_state : int, RandomState instance or None, default=None
         Seed of the components and of the training.
     **regressor_params : dict
-        Parameters of `DPVAESpatialRegressor`.
+        Parameters of `DPVAESpatialRegressor`. Where `input_noise` is not among them, it is 0.08,
+        a third of the noise that components have.
 
     Returns
     -------
@@ -369,9 +374,8 @@ def make_spatial_pipeline(
     components = "passthrough"
     if n_spatial_components is not None:
         components = SpatialPCA(n_spatial_components, random_state=random_state)
-    regressor = DPVAESpatialRegressor(
-        verbose=verbose, random_state=random_state, **regressor_params
-    )
+    params = {"verbose": verbose, "random_state": random_state, "input_noise": _INPUT_NOISE}
+    regressor = DPVAESpatialRegressor(**params | regressor_params)
     return SpatialPipeline(
         [
             # The pseudocount that suits an overdispersion of 1/16.

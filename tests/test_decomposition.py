@@ -6,12 +6,15 @@ import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from sklearn_dpvae.decomposition import SpatialPCA
+from sklearn_dpvae.decomposition import SpatialPCA, noise_of_components
 from sklearn_dpvae.metrics import moran
 
 
 @parametrize_with_checks(
-    [SpatialPCA(), SpatialPCA(smoothing=0.0, autocorrelation_power=0.0, unit_rows=False)]
+    [
+        SpatialPCA(),
+        SpatialPCA(smoothing=0.0, autocorrelation_power=0.0, component_power=0.0, unit_rows=False),
+    ]
 )
 def test_scikit_learn_checks(estimator, check):
     check(estimator)
@@ -28,24 +31,75 @@ def noisy_gradient():
     return X, coords
 
 
+def unweighted(n_components, **params):
+    """Without all that makes it differ from PCA, save what is asked for."""
+    off = {"smoothing": 0.0, "autocorrelation_power": 0.0, "component_power": 0.0}
+    return SpatialPCA(n_components, **{**off, "unit_rows": False, **params})
+
+
 def test_without_smoothing_it_is_pca(noisy_gradient):
     X, coords = noisy_gradient
     plain = PCA(3).fit(X)
-    spatial = SpatialPCA(3, smoothing=0.0, autocorrelation_power=0.0, unit_rows=False).fit(
-        X, coords
-    )
+    spatial = unweighted(3).fit(X, coords)
     np.testing.assert_allclose(spatial.components_, plain.components_)
-    projected = spatial.transform(X)
-    np.testing.assert_allclose(projected * spatial.scale_, plain.transform(X), atol=1e-12)
-    assert np.sqrt(np.mean(projected**2)) == pytest.approx(1)
+    np.testing.assert_allclose(
+        spatial.transform(X) * spatial.scale_, plain.transform(X), atol=1e-12
+    )
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+def test_noise_is_that_of_a_factor_model(dtype):
+    """Known loadings, and noise of a variance of its own for each gene."""
+    rng = np.random.default_rng(0)
+    n_cells, n_genes, k = 4000, 60, 3
+    loadings = np.linalg.qr(rng.normal(size=(n_genes, k)))[0].T
+    variances = rng.uniform(0.2, 2.0, n_genes)
+    X = 12 * rng.normal(size=(n_cells, k)) @ loadings
+    X += rng.normal(size=X.shape) * np.sqrt(variances)
+    spatial = unweighted(k).fit(X.astype(dtype), rng.uniform(size=(n_cells, 2)))
+    expected = np.sqrt(np.mean(np.square(loadings) @ variances))
+    assert spatial.noise_ == pytest.approx(expected, rel=0.03)
+    assert spatial.scale_ == 4 * spatial.noise_
+    # A cell's noise alone has a standard deviation of a quarter.
+    noise = rng.normal(size=(2000, n_genes)) * np.sqrt(variances)
+    assert spatial.transform(noise.astype(dtype)).std() == pytest.approx(0.25, rel=0.1)
+
+
+def test_noise_is_seen_in_what_components_leave(noisy_gradient):
+    X, coords = noisy_gradient
+    spatial = SpatialPCA(3).fit(X, coords)
+    rows = X / np.sqrt(np.mean(X**2, axis=1, keepdims=True))
+    centered = (rows - rows.mean(axis=0)) * spatial.feature_weights_
+    C = spatial.components_
+    residual = centered - centered @ C.T @ C
+    expected = np.sqrt(np.mean(C**2 @ np.mean(residual**2, axis=0)) * 8 / (8 - 3))
+    assert spatial.noise_ == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float64, np.float32])
+@pytest.mark.parametrize("n_cells", [400, 6])
+def test_without_anything_left_the_projections_have_a_size_of_one(noisy_gradient, n_cells, dtype):
+    X, coords = (part[:n_cells] for part in noisy_gradient)
+    projected = unweighted(8).fit(X.astype(dtype), coords).transform(X.astype(dtype))
+    assert np.sqrt(np.mean(projected**2)) == pytest.approx(1, rel=1e-5)
+    assert noise_of_components(np.zeros((9, 3)), np.zeros((9, 1)), np.eye(1, 3)) == 1
+
+
+def test_components_are_weighted_by_a_power_of_their_autocorrelation(noisy_gradient):
+    X, coords = noisy_gradient
+    plain = SpatialPCA(4, component_power=0.0).fit(X, coords)
+    weighted = SpatialPCA(4, component_power=2.0).fit(X, coords)
+    values = moran(plain.transform(X), coords, n_neighbors=24)
+    expected = np.maximum(values / values.max(), 1e-3) ** 2
+    np.testing.assert_allclose(weighted.component_weights_, expected, rtol=1e-6)
+    np.testing.assert_allclose(weighted.transform(X), plain.transform(X) * expected, atol=1e-12)
+    assert expected.max() == 1 > expected.min()
 
 
 def test_smoothing_finds_the_gene_that_varies_in_space(noisy_gradient):
     X, coords = noisy_gradient
-    plain = SpatialPCA(1, smoothing=0.0, autocorrelation_power=0.0, unit_rows=False).fit(X, coords)
-    spatial = SpatialPCA(1, smoothing=1.0, autocorrelation_power=0.0, unit_rows=False).fit(
-        X, coords
-    )
+    plain = unweighted(1).fit(X, coords)
+    spatial = unweighted(1, smoothing=1.0).fit(X, coords)
     assert np.abs(plain.components_[0]).argmax() == 3
     assert np.abs(spatial.components_[0]).argmax() == 5
 
@@ -55,9 +109,7 @@ def test_components_are_those_of_smoothed_values(noisy_gradient):
     nearest = np.argsort(((coords[:, None] - coords) ** 2).sum(-1), axis=1)[:, 1:5]
     smoothed = 0.7 * X + 0.3 * X[nearest].mean(axis=1)
     expected = PCA(2).fit(smoothed).components_
-    spatial = SpatialPCA(
-        2, n_neighbors=4, smoothing=0.3, autocorrelation_power=0.0, unit_rows=False
-    ).fit(X, coords)
+    spatial = unweighted(2, n_neighbors=4, smoothing=0.3).fit(X, coords)
     np.testing.assert_allclose(spatial.components_, expected, atol=1e-10)
 
 

@@ -15,7 +15,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_dpvae import DPVAESpatialRegressor, _encoding
 from sklearn_dpvae._batches import Batches, Cells
-from sklearn_dpvae._layers import Dropout, dropout_mask, random_bits
+from sklearn_dpvae._layers import Dropout, GaussianNoise, dropout_mask, random_bits
 
 # ------------------------------------------------------------------ dropout
 
@@ -82,6 +82,35 @@ def test_nothing_is_dropped_in_evaluation_or_at_zero(dtype):
     dropped = Dropout(0.5)(x)
     assert dropped.dtype == dtype
     assert ((dropped == 0) | torch.isclose(dropped, 2 * x)).all()
+
+
+def test_noise_is_added_in_training_only():
+    x = torch.zeros(3, 4000, 5, requires_grad=True)
+    layer = GaussianNoise(0.3)
+    torch.manual_seed(0)
+    noisy = layer(x)
+    assert noisy.std().item() == pytest.approx(0.3, rel=0.02)
+    assert not torch.equal(noisy[0], noisy[1])
+    noisy.sum().backward()
+    torch.testing.assert_close(x.grad, torch.ones_like(x))
+    assert layer.eval()(x) is x
+    assert GaussianNoise(0.0)(x) is x
+
+
+def test_the_decoder_explains_inputs_without_noise(monkeypatch):
+    seen = {}
+
+    def remember(self, x):
+        seen["noise"] = self.std
+        return x + 100.0
+
+    monkeypatch.setattr(GaussianNoise, "forward", remember)
+    rng = np.random.default_rng(0)
+    X, coords = rng.normal(size=(60, 4)).astype(np.float32), rng.uniform(size=(60, 2))
+    model = quick(input_noise=0.5).fit(X, coords)
+    assert seen["noise"] == 0.5
+    # Not 100 ** 2 / 2, which inputs with that noise would cost.
+    assert model.history_[0]["reconstruction"] < 100
 
 
 # ------------------------------------------------------------------ memory
