@@ -29,6 +29,7 @@ HERE = Path(__file__).resolve().parent
 sys.path[:0] = [str(HERE), str(HERE.parent)]
 from _accuracy.files import write_whole  # noqa: E402
 from _accuracy.tasks import PRESETS, Folder, parse_task, preset  # noqa: E402
+from _accuracy.training import AveragedWeights, Mixup  # noqa: E402
 
 from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
 from sklearn_dpvae.feature_selection import HighlyVariableGenes  # noqa: E402
@@ -88,6 +89,8 @@ GROUPS = {
         "8 neighbors": {"components__n_neighbors": 8},
         "genes not weighted": {"components__autocorrelation_power": 0.0},
         "genes weighted by I^0.5": {"components__autocorrelation_power": 0.5},
+        "components not weighted": {"components__component_power": 0.0},
+        "components weighted by I^2": {"components__component_power": 2.0},
         "rows of any length": {"components__unit_rows": False},
     },
     "loss": {
@@ -127,7 +130,10 @@ GROUPS = {
         "no layer norm": {"dpvae__layer_norm": False},
         "no dropout": {"dpvae__dropout": 0.0},
         "dropout 0.5": {"dpvae__dropout": 0.5},
-        "input dropout 0.2": {"dpvae__input_dropout": 0.2},
+        "no noise on the inputs": {"dpvae__input_noise": 0.0},
+        "noise of 0.04 on the inputs": {"dpvae__input_noise": 0.04},
+        "noise of 0.16 on the inputs": {"dpvae__input_noise": 0.16},
+        "input dropout 0.1, no noise": {"dpvae__input_dropout": 0.1, "dpvae__input_noise": 0.0},
         "no weight decay": {"dpvae__weight_decay": 0.0},
         "weight decay 0.1": {"dpvae__weight_decay": 0.1},
     },
@@ -141,6 +147,8 @@ GROUPS = {
         "batches of 64": {"dpvae__batch_size": 64},
         "batches of 256": {"dpvae__batch_size": 256},
         "stopped early": {"dpvae__early_stopping": True},
+        "average of the weights": {"dpvae__callbacks": [AveragedWeights(0.98)]},
+        "mixtures of two cells": {"dpvae__callbacks": [Mixup(0.2)]},
     },
 }
 

@@ -7,7 +7,9 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+import torch
 
+from sklearn_dpvae import DPVAESpatialRegressor
 from sklearn_dpvae.datasets import make_tissue
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
@@ -263,6 +265,33 @@ def test_ablation_changes_one_default_at_a_time(accuracy, folder, tmp_path, monk
     ]
     assert table["not clipped"][0].strip() == f"{np.sqrt(np.prod(ratios)):.3f}"
     assert [c.strip() for c in table["not clipped"][1:3]] == [f"{r:.3f}" for r in ratios]
+
+
+def test_ways_of_training_do_what_they_are_called(accuracy):
+    from _accuracy.training import AveragedWeights, Mixup
+
+    rng = np.random.default_rng(0)
+    X, coords = rng.normal(size=(60, 4)).astype(np.float32), rng.uniform(size=(60, 2))
+
+    def fitted(*callbacks):
+        model = DPVAESpatialRegressor(
+            n_estimators=2, max_epochs=3, batch_size=16, random_state=0, callbacks=list(callbacks)
+        )
+        return model.fit(X, coords).predict(X)
+
+    plain = fitted()
+    np.testing.assert_array_equal(fitted(AveragedWeights(0.0)), plain)
+    assert not np.allclose(fitted(AveragedWeights(0.9)), plain)
+
+    x, s = torch.arange(12.0).view(2, 3, 2), torch.arange(6.0).view(2, 3, 1)
+    given, compared = {"x": x}, {"s": s, "target": x}
+    Mixup(0.5).on_batch_begin(None, batch=(given, compared))
+    assert given["x"] is compared["target"]
+    share = (given["x"] - x) / (x.roll(1, dims=1) - x)
+    assert ((share >= 0) & (share <= 0.5)).all()
+    torch.testing.assert_close(share[..., :1], (compared["s"] - s) / (s.roll(1, dims=1) - s))
+    # The tensors that the batch was cut from stay as they were.
+    torch.testing.assert_close(x, torch.arange(12.0).view(2, 3, 2))
 
 
 def test_ablation_names_parameters_that_exist(accuracy):
