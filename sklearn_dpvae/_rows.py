@@ -58,8 +58,8 @@ class CompressedRows:
         self.lengths = np.diff(X.indptr).astype(np.int64)
         self.start = torch.from_numpy(X.indptr[:-1].astype(np.int64)).to(device)
         self.length = torch.from_numpy(self.lengths).to(device)
-        self.column = torch.as_tensor(X.indices, device=device)
-        self.value = torch.as_tensor(X.data, dtype=torch.float32, device=device)
+        self.column = tensor_of(X.indices).to(device)
+        self.value = tensor_of(X.data).to(device, torch.float32)
 
     def take(self, index: np.ndarray, position: Tensor) -> Tensor:
         row = position.flatten()
@@ -108,8 +108,7 @@ def rows_of(X: Any, device: str) -> Rows:
     if torch.device(device).type == "cpu":
         if sp.issparse(X) or X.dtype != np.float32:
             return HostRows(X, device)
-        # torch cannot hold a read-only memory map.
-        return DenseRows(torch.from_numpy(X if X.flags.writeable else X.copy()))
+        return DenseRows(tensor_of(X))
     if sp.issparse(X):
         size = X.nnz * (4 + X.indices.itemsize)
         return CompressedRows(X, device) if size < room else HostRows(X, device)
@@ -119,6 +118,11 @@ def rows_of(X: Any, device: str) -> Rows:
     for chunk in gen_batches(len(X), _ROWS_PER_CHUNK):
         dense[chunk] = torch.from_numpy(X[chunk].astype(np.float32)).to(device)
     return DenseRows(dense)
+
+
+def tensor_of(array: np.ndarray) -> Tensor:
+    """A tensor on the same memory; of a copy where that is read-only, which torch cannot hold."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
 
 
 def free_memory(device: str) -> float:

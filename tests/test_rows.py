@@ -32,6 +32,8 @@ INDEX[0, :2] = 7  # a row without values, and twice the same
 @pytest.mark.parametrize("index", [np.int32, np.int64])
 def test_compressed_rows_are_those_of_the_matrix(density, index):
     X = sparse(density, index)
+    for part in (X.data, X.indices, X.indptr):
+        part.setflags(write=False)  # as joblib's memory maps are
     rows = CompressedRows(X, "cpu").take(INDEX, torch.from_numpy(INDEX))
     assert rows.dtype == torch.float32
     np.testing.assert_array_equal(rows.numpy(), X.toarray()[INDEX])
