@@ -104,11 +104,11 @@ class HostRows:
 
 def rows_of(X: Any, device: str) -> Rows:
     """Rows of X, an array or CSR matrix, by whichever of these classes suits it and the device."""
-    room = _SHARE_OF_MEMORY * free_memory(device)
     if torch.device(device).type == "cpu":
         if sp.issparse(X) or X.dtype != np.float32:
             return HostRows(X, device)
         return DenseRows(tensor_of(X))
+    room = _SHARE_OF_MEMORY * free_memory(device)
     if sp.issparse(X):
         size = X.nnz * (4 + X.indices.itemsize)
         return CompressedRows(X, device) if size < room else HostRows(X, device)

@@ -40,9 +40,9 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     values: `transform` projects each cell's own expression, so that cells without positions can
     be transformed, and one row's result does not depend on the others.
 
-    Components are weighted by how smooth they are, and come in units of the noise: one cell's
-    sampling and one gene's own ways reach every component through all genes, about equally
-    strong, and by how much is seen from what the components leave of each gene.
+    Components are weighted by how smooth they are, and come in units of their noise. What each
+    gene does on its own, sampling included, adds up to noise of about the same size in every
+    component; how much it is follows from what the components leave of each gene.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Returns
         -------
         ndarray of shape (n_samples, n_components), in the dtype of `X` if that is a float
-            Weighted projections, in four times the noise.
+            Weighted projections, in units of four times the noise.
         """
         check_is_fitted(self)
         rows = self._rows(self._validate(X, reset=False))

@@ -102,8 +102,8 @@ class Task:
 
     @property
     def split_depends_on_seed(self):
-        harder = self.n_genes or self.percent or self.n_cells
-        return bool(harder) or self.kind not in ("loso", "transfer")
+        harder = (self.n_genes, self.percent, self.n_cells) != (None, None, None)
+        return harder or self.kind not in ("loso", "transfer")
 
 
 @dataclass(frozen=True)
@@ -240,11 +240,11 @@ class Folder:
             rows = data.sections == section
             spacing[rows] = spot_spacing(data.coords[rows])
         rng = np.random.default_rng(seed)
-        data.X = harder_counts(data.X, task, rng)
-        # Nobody can place a cell without counts.
-        seen = np.asarray(data.X.sum(axis=1)).ravel() > 0
+        counts, data.X = data.X, harder_counts(data.X, task, rng)
+        # Nobody can place a cell whose counts were all taken.
+        emptied = (totals(counts, axis=1) > 0) & (totals(data.X, axis=1) == 0)
         for reference, query in self._rows(task, data, seed):
-            reference, query = reference[seen[reference]], query[seen[query]]
+            reference, query = reference[~emptied[reference]], query[~emptied[query]]
             if task.n_cells is not None:
                 reference = np.sort(rng.permutation(reference)[: task.n_cells])
             yield Split(
@@ -286,10 +286,15 @@ class Folder:
 def harder_counts(X, task, rng):
     """Counts of a panel of genes, or a share of all counts, as the task asks for."""
     if task.n_genes is not None:
-        most = np.argsort(-np.asarray(X.sum(axis=0)).ravel(), kind="stable")[:_PANEL_FROM]
+        most = np.argsort(-totals(X, axis=0), kind="stable")[:_PANEL_FROM]
         X = X[:, np.sort(rng.permutation(most)[: task.n_genes])]
     if task.percent is not None:
         X = X.copy()
         X.data = rng.binomial(X.data.astype(np.int64), task.percent / 100).astype(X.dtype)
         X.eliminate_zeros()
     return X
+
+
+def totals(X, axis):
+    """Sums of a sparse matrix as an array."""
+    return np.asarray(X.sum(axis=axis)).ravel()
