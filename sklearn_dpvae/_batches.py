@@ -13,7 +13,7 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from ._rows import rows_of
+from ._rows import rows_of, send_batch
 from .masks import EdgeMask, GroupMask
 
 # In a batch of a masked fit, each randomly drawn cell brings up to so many of its masked
@@ -167,8 +167,8 @@ class Batches:
             compared["groups"] = part(self._groups)
         if isinstance(self.cells.mask, EdgeMask):
             pairs, weights = self.cells.mask.among(index)
-            compared["pairs"] = self._put(pairs)
-            compared["weights"] = self._put(weights)
+            compared["pairs"] = send_batch(torch.as_tensor(pairs), self.device)
+            compared["weights"] = send_batch(torch.as_tensor(weights), self.device)
         return given, compared
 
     def __iter__(self) -> Iterator[tuple[dict, dict]]:

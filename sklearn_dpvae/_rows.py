@@ -4,6 +4,7 @@
 it whole if there is room, so that a step copies nothing. Imports nothing of this package.
 """
 
+from collections.abc import Callable
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,16 +51,16 @@ class CompressedRows:
     host, which knows the lengths of the rows: asking the device would wait for it.
     """
 
-    def __init__(self, X: sp.csr_matrix, device: str):
+    def __init__(self, X: sp.csr_matrix, device: str, send: Callable = Tensor.to):
         if not X.has_canonical_format:
             X = X.copy()
             X.sum_duplicates()
         self.n_columns = X.shape[1]
         self.lengths = np.diff(X.indptr).astype(np.int64)
-        self.start = torch.from_numpy(X.indptr[:-1].astype(np.int64)).to(device)
-        self.length = torch.from_numpy(self.lengths).to(device)
-        self.column = tensor_of(X.indices).to(device)
-        self.value = tensor_of(X.data).to(device, torch.float32)
+        self.start = send(torch.from_numpy(X.indptr[:-1].astype(np.int64)), device)
+        self.length = send(torch.from_numpy(self.lengths), device)
+        self.column = send(tensor_of(X.indices), device)
+        self.value = send(tensor_of(X.data), device).to(torch.float32)
 
     def take(self, index: np.ndarray, position: Tensor) -> Tensor:
         row = position.flatten()
@@ -79,7 +80,8 @@ class CompressedRows:
 class HostRows:
     """A matrix that stays where it is; rows are sent to the device batch by batch.
 
-    Sparse rows are made dense into a buffer that is used again.
+    Sparse rows travel as they are and are made dense by the device. On the CPU there is no way
+    to go, and they are made dense into a buffer that is used again.
     """
 
     def __init__(self, X: "np.ndarray | sp.csr_matrix", device: str):
@@ -88,18 +90,22 @@ class HostRows:
         self._buffer: np.ndarray | None = None
 
     def take(self, index: np.ndarray, position: Tensor) -> Tensor:
-        flat = index.ravel()
-        if sp.issparse(self.X):
-            part = self.X[flat]
-            if self._buffer is None or len(self._buffer) < len(flat):
-                self._buffer = np.empty((len(flat), self.X.shape[1]), dtype=self.X.dtype)
-            dense = self._buffer[: len(flat)]
-            dense.fill(0)
-            part.toarray(out=dense)
-        else:
-            dense = self.X[flat]
-        rows = torch.from_numpy(dense).to(device=self.device, dtype=torch.float32)
+        part = self.X[index.ravel()]
+        if sp.issparse(part):
+            if torch.device(self.device).type != "cpu":
+                every = np.arange(index.size).reshape(index.shape)
+                sent = CompressedRows(part, self.device, send=send_batch)
+                return sent.take(every, torch.arange(index.size, device=self.device))
+            part = self._dense(part)
+        rows = send_batch(torch.from_numpy(part), self.device).to(torch.float32)
         return rows.view(*index.shape, -1)
+
+    def _dense(self, part: sp.csr_matrix) -> np.ndarray:
+        if self._buffer is None or len(self._buffer) < part.shape[0]:
+            self._buffer = np.empty(part.shape, dtype=part.dtype)
+        dense = self._buffer[: part.shape[0]]
+        dense.fill(0)
+        return part.toarray(out=dense)
 
 
 def rows_of(X: Any, device: str) -> Rows:
@@ -118,6 +124,17 @@ def rows_of(X: Any, device: str) -> Rows:
     for chunk in gen_batches(len(X), _ROWS_PER_CHUNK):
         dense[chunk] = torch.from_numpy(X[chunk].astype(np.float32)).to(device)
     return DenseRows(dense)
+
+
+def send_batch(tensor: Tensor, device: str) -> Tensor:
+    """The tensor on the device, without waiting for what a GPU has still to do.
+
+    That takes memory which the system cannot move. torch keeps such blocks, and gives one out
+    again when the device has read it. A whole matrix is better sent as it is: it would be copied.
+    """
+    if torch.device(device).type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)
 
 
 def tensor_of(array: np.ndarray) -> Tensor:

@@ -59,6 +59,19 @@ def test_every_way_gives_the_same_rows(kind):
         torch.testing.assert_close(rows.take(INDEX, position), expected, rtol=0, atol=0)
 
 
+def test_sparse_rows_of_the_host_travel_as_they_are(monkeypatch):
+    """Sent to a device, a batch is its values; it is made dense there."""
+    X = sparse()
+    sent = []
+    monkeypatch.setattr(_rows, "send_batch", lambda x, device: sent.append(x) or x.to(device))
+    rows = HostRows(X, "meta").take(INDEX, torch.from_numpy(INDEX).to("meta"))
+    assert rows.shape == (3, 9, 12)
+    assert rows.is_meta
+    part = X[INDEX.ravel()]
+    sizes = [x.numel() for x in sent]
+    assert sizes == [INDEX.size, INDEX.size, part.nnz, part.nnz]
+
+
 def test_another_device_holds_the_matrix_if_there_is_room(monkeypatch):
     X = sparse()
     assert isinstance(rows_of(X, "meta"), CompressedRows)
@@ -71,7 +84,9 @@ def test_another_device_holds_the_matrix_if_there_is_room(monkeypatch):
 
 @pytest.mark.parametrize("counts", [False, True], ids=["gaussian", "counts"])
 @pytest.mark.parametrize("kind", ["csr", "dense"])
-def test_a_step_on_a_device_neither_waits_nor_fetches(kind, counts):
+@pytest.mark.parametrize("room", [np.inf, 100], ids=["held", "sent"])
+def test_a_step_on_a_device_neither_waits_nor_fetches(monkeypatch, kind, counts, room):
+    monkeypatch.setattr(_rows, "free_memory", lambda device: room)
     X = sparse() if kind == "csr" else sparse().toarray()
     cells = Cells(
         X,
