@@ -150,6 +150,7 @@ GROUPS = {
         "average of the weights": {"dpvae__callbacks": [AveragedWeights(0.98)]},
         "mixtures of two cells": {"dpvae__callbacks": [Mixup(0.2)]},
     },
+    "precision": {"bfloat16": {"dpvae__precision": "bfloat16"}},
 }
 
 # What gains little alone and could gain more together.

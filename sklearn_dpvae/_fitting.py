@@ -301,6 +301,7 @@ class ReferenceFitter:
             n_batches=data.n_batches,
             device=device,
             verbose=int(self.verbose),
+            precision=self.precision,
             callbacks=self.callbacks or (),
             held_out=batches([held_out] * len(subsets), None) if self.early_stopping else None,
             patience=self.patience,

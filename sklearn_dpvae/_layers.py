@@ -7,6 +7,18 @@ import torch
 from torch import Tensor, nn
 
 
+def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """x @ weight + bias of each member.
+
+    Under torch's autocast the factors of the product are rounded, and nothing else: a bias may be
+    larger than the differences that matter, such as the logarithm of a gene's share.
+    """
+    kind = x.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        return torch.bmm(x, weight).to(bias.dtype) + bias
+    return torch.baddbmm(bias, x, weight)
+
+
 class EnsembleLinear(nn.Module):
     """One `nn.Linear` for each member, computed as one batched product.
 
@@ -29,7 +41,7 @@ class EnsembleLinear(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (n_members, n_cells, n_inputs) to (n_members, n_cells, n_outputs)."""
-        return torch.baddbmm(self.bias, x, self.weight)
+        return affine(x, self.weight, self.bias)
 
 
 class EnsembleLayerNorm(nn.Module):

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._layers import Dropout, EnsembleLayerNorm, EnsembleLinear, GaussianNoise
+from ._layers import Dropout, EnsembleLayerNorm, EnsembleLinear, GaussianNoise, affine
 from ._likelihoods import LIKELIHOODS
 from ._losses import conditional_divergence, kl_divergence
 
@@ -69,7 +69,7 @@ class GaussianHead(nn.Module):
         # One product for both: with so few columns it costs as much as either alone.
         weight = torch.cat([self.mean.weight, self.log_var.weight], dim=-1)
         bias = torch.cat([self.mean.bias, self.log_var.bias], dim=-1)
-        mean, log_var = torch.baddbmm(bias, hidden, weight).chunk(2, dim=-1)
+        mean, log_var = affine(hidden, weight, bias).chunk(2, dim=-1)
         return mean, log_var.clamp(*_LOG_VAR_RANGE)
 
 

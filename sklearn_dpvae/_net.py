@@ -5,6 +5,7 @@ Imports the losses, the module and the batches.
 
 import sys
 from collections.abc import Sequence
+from contextlib import nullcontext
 from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +29,9 @@ from ._modules import DPVAE
 # What `history_` holds of every epoch, in this order.
 TERMS = ("loss", "reconstruction", "kl", "distance", "alignment")
 
+# What the networks' matrix products are computed in, by the names of torch's types.
+PRECISIONS = ("float32", "bfloat16")
+
 # Share of a one-cycle schedule before early stopping looks at the stress.
 _HIGH_RATES = 0.5
 
@@ -48,8 +52,9 @@ class Objective:
 class DPVAENet(NeuralNet):
     """A skorch net that trains `DPVAE` on `Batches` with the loss of `Objective`."""
 
-    def __init__(self, *args, objective: Objective, **kwargs):
+    def __init__(self, *args, objective: Objective, precision: str = "float32", **kwargs):
         self.objective = objective
+        self.precision = precision
         super().__init__(*args, **kwargs)
 
     @property
@@ -81,12 +86,23 @@ class DPVAENet(NeuralNet):
         super().notify(method_name, **cb_kwargs)
         own["notifying"] = None
 
+    def rounded(self, x: Tensor) -> Any:
+        """A block in which the networks' matrix products are computed in `precision`.
+
+        The terms on positions must stay out of it: gradients of the pair term are differences
+        of large sums.
+        """
+        if self.precision == "float32":
+            return nullcontext()
+        return torch.autocast(x.device.type, dtype=getattr(torch, self.precision))
+
     def loss_terms(self, y_pred, y_true) -> tuple[Tensor, ...]:
         """The terms of `TERMS`, in this order, each of shape (n_members,)."""
         goal, module = self.objective, self.bare_module
-        log_prob = module.likelihood.log_prob(
-            y_true["target"], y_pred["hidden"], y_true["library"]
-        )
+        with self.rounded(y_pred["hidden"]):
+            log_prob = module.likelihood.log_prob(
+                y_true["target"], y_pred["hidden"], y_true["library"]
+            )
         reconstruction = -log_prob.mean(dim=-1)
         kl = y_pred["kl"].mean(dim=-1)
         z, s, codes = y_pred["z"], y_true["s"], y_true["codes"]
@@ -118,7 +134,8 @@ class DPVAENet(NeuralNet):
 
     def train_step_single(self, batch, **fit_params):
         X, y = batch
-        y_pred = self.module_(**X)
+        with self.rounded(X["x"]):
+            y_pred = self.module_(**X)
         terms = self.loss_terms(y_pred, y)
         # Members share no weights: the gradient of the sum is that of each one's own loss.
         loss = terms[0].sum()
@@ -333,6 +350,7 @@ def build_net(
     n_batches: int,
     device: str,
     verbose: int,
+    precision: str = "float32",
     callbacks: Sequence = (),
     held_out: Batches | None = None,
     patience: int = 10,
@@ -375,6 +393,7 @@ def build_net(
         module=module,
         criterion=object,  # nothing: the loss is all in `loss_terms`
         objective=objective,
+        precision=precision,
         optimizer=torch.optim.AdamW if weight_decay else torch.optim.Adam,
         # One kernel for all weights, where torch has one.
         **({"optimizer__fused": True} if torch.device(device).type in ("cpu", "cuda") else {}),

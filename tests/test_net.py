@@ -16,6 +16,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from sklearn_dpvae import DPVAESpatialRegressor, _encoding
 from sklearn_dpvae._batches import Batches, Cells
 from sklearn_dpvae._layers import Dropout, GaussianNoise, dropout_mask, random_bits
+from sklearn_dpvae._losses import distance_preservation, procrustes_misfit
 
 # ------------------------------------------------------------------ dropout
 
@@ -241,6 +242,62 @@ def test_a_step_reads_no_value_from_the_device(tissue, params):
         tissue.X, tissue.coords, sections=tissue.sections
     )
     assert counter.reads.count == 0
+
+
+class Products(TorchDispatchMode):
+    """Types of what batched matrix products return, the forward pass's and the gradients'."""
+
+    def __init__(self):
+        super().__init__()
+        self.types = []
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        found = function(*args, **(kwargs or {}))
+        if "bmm" in str(function):
+            self.types.append(found.dtype)
+        return found
+
+
+class WatchStep(Callback):
+    """One step before training, and the gradient of the terms on positions."""
+
+    def on_train_begin(self, net, X=None, y=None, **kwargs):
+        inputs, given = next(iter(X))
+        with Products() as products:
+            step = net.train_step_single((inputs, given))
+        self.products = set(products.types)
+        self.terms = step["terms"]
+        self.grads = {p.grad.dtype for p in net.module_.parameters() if p.grad is not None}
+        z = step["y_pred"]["z"].detach().requires_grad_()
+        terms = net.loss_terms({**step["y_pred"], "z": z}, given)
+        (self.grad,) = torch.autograd.grad((terms[3] + terms[4]).sum(), z)
+        alone = distance_preservation(z, given["s"], net.module_.scale.detach())
+        alone = alone + procrustes_misfit(z, given["s"])
+        (self.exact_grad,) = torch.autograd.grad(alone.sum(), z)
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb", "zinb"])
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_precision_is_that_of_the_networks_products_alone(tissue, likelihood, precision):
+    watch = WatchStep()
+    model = quick(callbacks=[watch], precision=precision, likelihood=likelihood)
+    model.fit(tissue.X, tissue.coords)
+    # The terms on positions have products of their own.
+    assert watch.products == {torch.float32, getattr(torch, precision)}
+    assert watch.terms.dtype == watch.grad.dtype == torch.float32
+    assert watch.grads == {torch.float32}
+    torch.testing.assert_close(watch.grad, watch.exact_grad)
+
+
+def test_rounded_products_change_the_loss_by_their_rounding_only(tissue):
+    """Eight bits of each factor: the terms of the first step move by some parts in a thousand."""
+    terms = {}
+    for precision in ("float32", "bfloat16"):
+        watch = WatchStep()
+        quick(callbacks=[watch], precision=precision).fit(tissue.X, tissue.coords)
+        terms[precision] = watch.terms.detach()
+    apart = (terms["bfloat16"] - terms["float32"]).abs() / terms["float32"].abs()
+    assert 0 < apart.max() < 0.02
 
 
 def test_the_optimizer_is_one_kernel(tissue):

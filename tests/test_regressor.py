@@ -436,9 +436,10 @@ def test_a_trained_model_holds_few_cells_and_no_device_state(section, monkeypatc
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-def test_cuda_and_cpu_learn_alike(section):
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_cuda_and_cpu_learn_alike(section, precision):
     X, coords = section
-    on_gpu = quick(max_epochs=150, device="cuda").fit(X, coords)
+    on_gpu = quick(max_epochs=150, device="cuda", precision=precision).fit(X, coords)
     assert on_gpu.score(X, coords) > 0.8 * quick(max_epochs=150).fit(X, coords).score(X, coords)
     pickle.loads(pickle.dumps(on_gpu)).predict(X)
 
