@@ -15,11 +15,17 @@ from sklearn.base import (
     _fit_context,
 )
 from sklearn.decomposition import PCA
+from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
+from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._spatial_autocorrelation import knn_weights, moran_i
+from ._spatial_autocorrelation import knn_weights
 from ._validation import check_coords, check_sections
+
+# Cells of the reference that components are found on. More do not change what varies smoothly over
+# a tissue, and memory would grow with their number.
+_CELLS_FOR_COMPONENTS = 20_000
 
 # Genes and components of no autocorrelation are not taken out altogether.
 _LEAST_SMOOTH = 1e-3
@@ -63,14 +69,15 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         length of a vector of z-scores follows the depth of sequencing, and in shallow cells
         a few rare counts make it long.
     random_state : int, RandomState instance or None, default=None
-        Seed of the randomized decomposition that large inputs get.
+        Seed of the randomized decomposition that large inputs get, and of the rows that it is
+        of.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features_in_)
         Orthonormal directions of weighted genes, by falling variance of the smoothed values.
     mean_ : ndarray of shape (n_features_in_,)
-        Mean of the (unit) rows of the reference.
+        Mean of the (unit) rows that the components were found on.
     feature_weights_ : ndarray of shape (n_features_in_,)
         Weight of each gene, at most 1.
     component_weights_ : ndarray of shape (n_components,)
@@ -158,7 +165,8 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Expression, as a rule z-scored. It is held dense once while the components are found.
+            Expression, as a rule z-scored. Of more than 20,000 rows, components are found on so
+            many, drawn at random, and the neighbors of each; no others are copied or made dense.
         y : array-like of shape (n_samples,) or (n_samples, n_dims)
             Positions of the rows, in any unit.
         sections : array-like of shape (n_samples,), default=None
@@ -182,25 +190,33 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         X = self._validate(X, reset=True)
         codes, labels = check_sections(sections, X.shape[0])
         coords = check_coords(y, codes, labels, name="y")
-        rows = self._rows(X)
-        mean = rows.mean(axis=0)
-        centered = rows - mean
         smallest = np.bincount(codes).min()
         n_neighbors = max(min(self.n_neighbors, smallest // 10), 1)
-        neighbors = knn_weights(coords, n_neighbors, codes=codes).astype(rows.dtype)
-        feature_weights = smoothness_weights(centered, neighbors, self.autocorrelation_power)
-        centered *= feature_weights
-        smoothed = neighbors @ centered
-        smoothed *= self.smoothing
-        smoothed += (1 - self.smoothing) * centered
-        pca = PCA(min(self.n_components, *X.shape), random_state=self.random_state).fit(smoothed)
-        projected = centered @ pca.components_.T
+        neighbors = knn_weights(coords, n_neighbors, codes=codes).astype(X.dtype)
+        random_state = check_random_state(self.random_state)
+        rows = np.arange(X.shape[0])
+        if len(rows) > _CELLS_FOR_COMPONENTS:
+            rows = np.sort(random_state.permutation(rows)[:_CELLS_FOR_COMPONENTS])
+
+        own, around = self._own_and_around(X, neighbors, rows)
+        mean = own.mean(axis=0)
+        own -= mean
+        around -= mean
+        feature_weights = smoothness_weights(own, around, self.autocorrelation_power)
+        own *= feature_weights
+        around *= feature_weights
+        smoothed = self.smoothing * around
+        smoothed += (1 - self.smoothing) * own
+        pca = PCA(min(self.n_components, *own.shape), random_state=random_state).fit(smoothed)
+        projected, projected_around = (part @ pca.components_.T for part in (own, around))
 
         self.components_ = pca.components_
         self.mean_ = mean
         self.feature_weights_ = feature_weights
-        self.component_weights_ = smoothness_weights(projected, neighbors, self.component_power)
-        self.noise_ = noise_of_components(centered, projected, pca.components_)
+        self.component_weights_ = smoothness_weights(
+            projected, projected_around, self.component_power
+        )
+        self.noise_ = noise_of_components(own, projected, pca.components_)
         self.scale_ = self.noise_ / _NOISE
         return self
 
@@ -218,10 +234,11 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             Weighted projections, in units of four times the noise.
         """
         check_is_fitted(self)
-        rows = self._rows(self._validate(X, reset=False))
-        directions = self._directions.astype(rows.dtype, copy=False)
-        projected = rows @ directions.T
-        projected -= self.mean_.astype(rows.dtype, copy=False) @ directions.T
+        X = self._validate(X, reset=False)
+        directions = self._directions.astype(X.dtype, copy=False)
+        projected = X @ directions.T
+        projected /= self._lengths(X)[:, None]
+        projected -= self.mean_.astype(X.dtype, copy=False) @ directions.T
         return projected
 
     @property
@@ -235,13 +252,27 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
         )
 
-    def _rows(self, X):
-        """X, dense, with rows of root mean square 1 if asked for; rows of zeros stay so."""
-        rows = X.toarray() if sp.issparse(X) else X
+    def _own_and_around(self, X, neighbors, rows):
+        """Some (unit) rows of X and, for each of them, the weighted mean over its neighbors.
+
+        Both dense, and of no more cells than asked for.
+        """
+        per_length = 1 / self._lengths(X)
+        own = X[rows]
+        weights = neighbors[rows]
+        weights.data *= per_length[weights.indices]
+        around = weights @ X
+        if sp.issparse(X):
+            own, around = own.toarray(), around.toarray()
+        own *= per_length[rows, None]
+        return own, around
+
+    def _lengths(self, X):
+        """What each row is divided by: its root mean square, or 1. Rows of zeros stay so."""
         if not self.unit_rows:
-            return rows
-        length = np.sqrt(np.mean(np.square(rows), axis=1, keepdims=True))
-        return rows / np.where(length > 0, length, 1.0).astype(rows.dtype)
+            return np.ones(X.shape[0], dtype=X.dtype)
+        lengths = (row_norms(X) / np.sqrt(X.shape[1])).astype(X.dtype)
+        return np.where(lengths > 0, lengths, 1)
 
     @property
     def _n_features_out(self):
@@ -255,24 +286,29 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return tags
 
 
-def smoothness_weights(values, neighbors, power):
+def smoothness_weights(own, around, power):
     """The given power of each column's Moran's I over the highest; all 1 if none is positive.
 
     Parameters
     ----------
-    values : ndarray of shape (n_samples, n_features)
-        Centered.
-    neighbors : sparse matrix of shape (n_samples, n_samples)
-        Weights of the spatial neighbors.
+    own : ndarray of shape (n_samples, n_features)
+        Centered values.
+    around : ndarray of shape (n_samples, n_features)
+        Their means over the spatial neighbors of each sample.
     power : float
 
     Returns
     -------
-    ndarray of shape (n_features,), in the dtype of `values`
+    ndarray of shape (n_features,), in the dtype of `own`
     """
-    weights = np.ones(values.shape[1], dtype=values.dtype)
+    weights = np.ones(own.shape[1], dtype=own.dtype)
     if power > 0:
-        autocorrelation = np.nan_to_num(moran_i(values, neighbors))
+        cross, variation = (
+            np.einsum("ij,ij->j", own, other, dtype=np.float64) for other in (around, own)
+        )
+        # Of a constant column, rounding leaves a variation that is tiny but positive.
+        varies = own.max(axis=0) > own.min(axis=0)
+        autocorrelation = np.divide(cross, variation, out=np.zeros_like(cross), where=varies)
         highest = autocorrelation.max()
         if highest > 0:
             weights[:] = np.maximum(autocorrelation / highest, _LEAST_SMOOTH) ** power

@@ -1,13 +1,16 @@
 """SpatialPCA against ordinary PCA, and what it is for."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
+from sklearn_dpvae import decomposition
 from sklearn_dpvae.decomposition import SpatialPCA, noise_of_components
-from sklearn_dpvae.metrics import moran
+from sklearn_dpvae.metrics import moran, procrustes_disparity
 
 
 @parametrize_with_checks(
@@ -111,6 +114,47 @@ def test_components_are_those_of_smoothed_values(noisy_gradient):
     expected = PCA(2).fit(smoothed).components_
     spatial = unweighted(2, n_neighbors=4, smoothing=0.3).fit(X, coords)
     np.testing.assert_allclose(spatial.components_, expected, atol=1e-10)
+
+
+def test_many_cells_are_represented_by_some_of_them(noisy_gradient, monkeypatch):
+    """Each with all of its neighbors, drawn or not."""
+    X, coords = noisy_gradient
+    monkeypatch.setattr(decomposition, "_CELLS_FOR_COMPONENTS", 150)
+    found = SpatialPCA(2, n_neighbors=4, autocorrelation_power=1.0, random_state=3).fit(X, coords)
+
+    rows = np.random.RandomState(3).permutation(400)[:150]
+    unit = X / np.sqrt((X**2).mean(axis=1, keepdims=True))
+    nearest = np.argsort(((coords[:, None] - coords) ** 2).sum(-1), axis=1)[:, 1:5]
+    own, around = unit[rows], unit[nearest].mean(axis=1)[rows]
+    np.testing.assert_allclose(found.mean_, own.mean(axis=0))
+    own, around = own - found.mean_, around - found.mean_
+    weights = (own * around).sum(axis=0) / (own**2).sum(axis=0)
+    weights = np.maximum(weights / weights.max(), 1e-3)
+    np.testing.assert_allclose(found.feature_weights_, weights)
+    expected = PCA(2).fit((own + around) * weights / 2).components_
+    np.testing.assert_allclose(found.components_, expected, atol=1e-10)
+
+    everything = SpatialPCA(2, random_state=3)
+    monkeypatch.undo()
+    few = found.transform(X)
+    align = procrustes_disparity(few, everything.fit(X, coords).transform(X))
+    assert align < 0.1
+
+
+@pytest.mark.parametrize("container", [np.asarray, sp.csr_matrix])
+def test_memory_is_that_of_the_cells_that_components_are_found_on(monkeypatch, container):
+    monkeypatch.setattr(decomposition, "_CELLS_FOR_COMPONENTS", 250)
+    rng = np.random.default_rng(0)
+    X = rng.poisson(0.5, size=(5000, 1000)).astype(np.float32)
+    size = X.nbytes
+    X, coords = container(X), rng.uniform(size=(5000, 2))
+    tracemalloc.start()
+    try:
+        SpatialPCA().fit(X, coords).transform(X)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 0.5 * size
 
 
 def test_genes_are_weighted_by_a_power_of_their_autocorrelation(noisy_gradient):
