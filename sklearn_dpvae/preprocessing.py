@@ -9,7 +9,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, 
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments
+from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments, row_blocks
 from ._validation import check_sections
 
 __all__ = ["LogNormalizer", "SectionScaler"]
@@ -53,8 +53,9 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     The library size is that of the genes passed: choose genes after this step, not before it.
-    Float32 and float64 are kept, other types become float64. With a pseudocount of 1 the results
-    are those of ``scanpy.pp.normalize_total`` followed by ``scanpy.pp.log1p``.
+    Float32 and float64 are kept, other types become float32, as counts of whole numbers do in
+    scanpy. With a pseudocount of 1 the results are those of ``scanpy.pp.normalize_total`` followed
+    by ``scanpy.pp.log1p``.
 
     References
     ----------
@@ -158,7 +159,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def _counts_and_sizes(self, X, *, copy=False):
         """Return the validated counts and the library sizes of the rows."""
         hint = "Library sizes need counts: pass them raw, neither scaled nor centered."
-        X = check_matrix(X, self, copy=copy, negative_hint=hint)
+        X = check_matrix(X, self, dtype=[np.float32, np.float64], copy=copy, negative_hint=hint)
         sizes = np.asarray(X.sum(axis=1, dtype=np.float64)).ravel()
         empty = np.flatnonzero(sizes == 0)
         if len(empty) and self.empty_rows == "error":
@@ -373,15 +374,18 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _scaled(self, X, means, scales, rows):
         """Return z-scores of X; `rows` says which row of the tables a row of X is scaled by."""
-        Z = X.toarray() if sparse.issparse(X) else np.array(X)
+        Z = np.empty(X.shape, dtype=X.dtype)
         means = means.astype(Z.dtype, copy=False)
         scales = scales.astype(Z.dtype, copy=False)
-        for start in range(0, len(Z), ROWS_AT_A_TIME):
-            block = slice(start, start + ROWS_AT_A_TIME)
-            Z[block] -= means[rows[block]]
-            Z[block] /= scales[rows[block]]
-        if self.clip is not None:
-            np.clip(Z, -self.clip, self.clip, out=Z)
+        # All of a block at once, while it is in the cache.
+        for start, block in zip(range(0, len(Z), ROWS_AT_A_TIME), row_blocks(X), strict=True):
+            part = Z[start : start + ROWS_AT_A_TIME]
+            part[:] = block.toarray() if sparse.issparse(block) else block
+            own = rows[start : start + ROWS_AT_A_TIME]
+            part -= means[own]
+            part /= scales[own]
+            if self.clip is not None:
+                np.clip(part, -self.clip, self.clip, out=part)
         return Z
 
     def __sklearn_is_fitted__(self):

@@ -34,9 +34,8 @@ def reference():
 
 def expression(counts, flavor):
     """What a flavor wants to be given."""
-    if flavor == "seurat_v3":
-        return counts.astype(float)
-    return LogNormalizer(target_sum=1000).fit_transform(counts)
+    counts = counts.astype(float)
+    return counts if flavor == "seurat_v3" else LogNormalizer(1000).fit_transform(counts)
 
 
 def scores_of(selector):
