@@ -13,7 +13,9 @@ import numpy as np
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-CHUNK_SIZE = 128
+# Features that are made dense in one piece, and values: 128 MB in float64.
+_FEATURES_PER_CHUNK = 128
+_VALUES_PER_CHUNK = 2**24
 
 
 def knn_weights(coords, n_neighbors=5, *, codes=None):
@@ -79,7 +81,7 @@ def knn_weights(coords, n_neighbors=5, *, codes=None):
     return sparse.csr_matrix(entries, shape=(n_samples, n_samples))
 
 
-def moran_i(X, W, *, chunk_size=CHUNK_SIZE):
+def moran_i(X, W, *, chunk_size=None):
     """Moran's I of every feature.
 
     Parameters
@@ -88,9 +90,9 @@ def moran_i(X, W, *, chunk_size=CHUNK_SIZE):
         Values. Sparse input is made dense only `chunk_size` features at a time.
     W : sparse matrix of shape (n_samples, n_samples)
         Weights of pairs, for example of `knn_weights`.
-    chunk_size : int, default=128
+    chunk_size : int, default=None
         Number of features worked on at a time: bounds the memory to a few times
-        ``8 * n_samples * chunk_size`` bytes.
+        ``8 * n_samples * chunk_size`` bytes. None is 128, or fewer for more than 131,072 samples.
 
     Returns
     -------
@@ -127,7 +129,7 @@ def moran_i(X, W, *, chunk_size=CHUNK_SIZE):
     return values
 
 
-def geary_c(X, W, *, chunk_size=CHUNK_SIZE):
+def geary_c(X, W, *, chunk_size=None):
     """Geary's C of every feature.
 
     Parameters
@@ -136,8 +138,8 @@ def geary_c(X, W, *, chunk_size=CHUNK_SIZE):
         Values. Sparse input is made dense only `chunk_size` features at a time.
     W : sparse matrix of shape (n_samples, n_samples)
         Weights of pairs, for example of `knn_weights`.
-    chunk_size : int, default=128
-        Number of features worked on at a time.
+    chunk_size : int, default=None
+        Number of features worked on at a time; see `moran_i`.
 
     Returns
     -------
@@ -248,6 +250,8 @@ def _centered_chunks(X, chunk_size):
     """
     if sparse.issparse(X):
         X = X.tocsc()
+    if chunk_size is None:
+        chunk_size = min(_FEATURES_PER_CHUNK, max(1, _VALUES_PER_CHUNK // X.shape[0]))
     for start in range(0, X.shape[1], chunk_size):
         columns = slice(start, start + chunk_size)
         block = X[:, columns]

@@ -1,8 +1,11 @@
+import tracemalloc
+
 import numpy as np
 import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
+from sklearn_dpvae import _spatial_autocorrelation
 from sklearn_dpvae._spatial_autocorrelation import geary_c, knn_weights, moran_i, moran_null
 
 
@@ -64,6 +67,22 @@ def test_small_sections_have_fewer_neighbors():
     weights = knn_weights(np.arange(4.0), n_neighbors=5, codes=np.array([0, 0, 0, 1])).toarray()
     np.testing.assert_allclose(weights[:3, :3], (1 - np.eye(3)) / 2)
     assert not weights[3].any()
+
+
+@pytest.mark.parametrize("statistic", [moran_i, geary_c])
+def test_of_many_samples_few_features_are_made_dense_at_once(rng, monkeypatch, statistic):
+    X = sparse.csr_matrix(rng.poisson(0.02, size=(500, 900)).astype(np.float32))
+    W = knn_weights(rng.uniform(size=(500, 2)))
+    expected = statistic(X, W)
+    monkeypatch.setattr(_spatial_autocorrelation, "_VALUES_PER_CHUNK", 500 * 3)
+    tracemalloc.start()
+    try:
+        np.testing.assert_allclose(statistic(X, W), expected)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    # Of 128 at once, centered values and their sums over neighbors alone would be as many.
+    assert peak < 2 * 128 * 500 * 8
 
 
 @pytest.mark.parametrize("chunk_size", [1, 3, 128])
