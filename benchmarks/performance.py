@@ -2,15 +2,16 @@
 
     python benchmarks/performance.py                    # everything that needs no large memory
     python benchmarks/performance.py overhead profile   # some parts
-    python benchmarks/performance.py scaling --large    # up to a million cells
+    python benchmarks/performance.py scaling pipeline --large   # up to a million cells
     python benchmarks/performance.py --out benchmarks/results
 
 Parts: `overhead` (a fit against a loop written by hand), `profile` (where the time goes),
 `kernels` (parts of a step against torch's), `scaling` (cost of an epoch), `memory` (peaks, each in
-a process of its own), `predict` (against one matrix product of the shape), `search` (GridSearchCV
-with one and two jobs). Ratios are of costs measured in turns in one process, on one thread, in
-time of the processor; `search` alone looks at the wall clock. Prints Markdown, and with --out
-writes performance.json and performance.md; parts that are not run stay in them as they are.
+a process of its own), `pipeline` (counts to positions, likewise), `predict` (against one matrix
+product of the shape), `search` (GridSearchCV with one and two jobs). Ratios are of costs measured
+in turns in one process, on one thread, in time of the processor; `search` alone looks at the wall
+clock. Prints Markdown, and with --out writes performance.json and performance.md; parts that are
+not run stay in them as they are. What a GPU does is measured by benchmarks/device.py.
 """
 
 import argparse
@@ -21,10 +22,19 @@ import time
 from pathlib import Path
 
 parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-PARTS = ("overhead", "profile", "kernels", "scaling", "memory", "predict", "search")
+PARTS = (
+    "overhead",
+    "profile",
+    "kernels",
+    "scaling",
+    "memory",
+    "pipeline",
+    "predict",
+    "search",
+)
 parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(PARTS))
 parser.add_argument("--repeats", type=int, default=7)
-parser.add_argument("--large", action="store_true", help="scaling to a million cells")
+parser.add_argument("--large", action="store_true", help="scaling and pipeline to a million cells")
 parser.add_argument("--out", type=Path, default=None, help="folder for JSON and Markdown")
 args = parser.parse_args()
 if unknown := set(args.parts) - set(PARTS):
@@ -37,6 +47,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from _performance import kernels  # noqa: E402
+from _performance.tables import in_markdown  # noqa: E402
 from _performance.timing import (  # noqa: E402
     clock,
     costs_of_epochs,
@@ -158,6 +169,48 @@ def measure_memory():
     }
 
 
+PIPELINE = """
+import time
+import numpy as np
+from _performance.timing import section
+from sklearn_dpvae import make_spatial_pipeline
+make_spatial_pipeline(max_epochs=1, device="cpu").fit(
+    *section(50, 20, sparse=True, density=0.5)
+)
+X, coords = section({n}, {genes}, sparse=True)
+X.data = np.ceil(X.data).astype(np.int32)
+before = peak()
+model = make_spatial_pipeline(random_state=0, device="cpu")
+start = time.process_time()
+parts = X
+for name, step in model.steps[:-1]:
+    parts = step.fit_transform(parts, **({{}} if name == "normalize" else {{"y": coords}}))
+ready = time.process_time()
+model.steps[-1][1].fit(parts, coords)
+fitted = time.process_time()
+del parts
+model.predict(X)
+print(ready - start, fitted - ready, time.process_time() - fitted)
+"""
+
+
+def measure_pipeline():
+    """Counts to positions at the defaults, the training passes over the cells ten times."""
+    genes = 2000
+    for n in (10_000, 100_000, 1_000_000) if args.large else (10_000, 100_000):
+        found = peak_memory(PIPELINE.format(n=n, genes=genes))
+        before, fit, predict = (float(value) for value in found["printed"])
+        yield {
+            "case": f"{n:,} x {genes:,}",
+            "steps before the net, s": before,
+            "training, s": fit,
+            "placing all cells, s": predict,
+            "X, MB": n * (8 * genes // 10 + 4) / 2**20,
+            "beyond X, MB": found["grown_mb"],
+            "peak, MB": found["peak_mb"],
+        }
+
+
 def measure_predict():
     for n, genes, sparse in ((10_000, 1000, False), (10_000, 1000, True), (100_000, 30, False)):
         X, coords = section(n, genes, sparse=sparse)
@@ -257,25 +310,6 @@ def measure_kernels():
     }
     for name, ratios in cases.items():
         yield {"case": name, "ratio of costs": spread(ratios)}
-
-
-def written(value):
-    if isinstance(value, dict):
-        return f"{value['median']:.2f} ({value['low']:.2f} to {value['high']:.2f})"
-    if isinstance(value, float):
-        return f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
-    return f"{value:,}" if isinstance(value, int) else value
-
-
-def table(rows):
-    head = list(rows[0])
-    lines = [head, ["---"] * len(head)]
-    lines += [[written(row[key]) for key in head] for row in rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
-
-
-def in_markdown(part, rows):
-    return f"### {part}\n\n{table(rows)}\n"
 
 
 def main():

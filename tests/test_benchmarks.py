@@ -302,3 +302,25 @@ def test_ablation_names_parameters_that_exist(accuracy):
             ablation.make_spatial_pipeline().set_params(**params)
     # A section of 800 cells has five batches an epoch, of four fifths of its cells.
     assert ablation.Steps(400).epochs(800) == 80
+
+
+def test_device_benchmark_says_what_a_step_does(accuracy, tmp_path, capsys):
+    import device
+
+    options = ["epoch", "--device", "cpu", "--cells", "300", "--repeats", "1"]
+    results = device.main([*options, "--out", str(tmp_path)])
+    assert json.loads((tmp_path / "device.json").read_text())["epoch"] == results["epoch"]
+    assert "| bound |" in capsys.readouterr().out
+    assert [row["precision"] for row in results["epoch"]] == ["float32", "bfloat16"] * 3
+    for row in results["epoch"]:
+        assert row["bound"] in ("arithmetic", "traffic", "launches")
+        # Forward, and gradients of weights and of inputs but the first layer's.
+        first, later = 1000 * 128, 128 * 128 + 128 * 4 + 2 * 128 + 128 * 128 + 128 * 1000
+        cells = min(row["batch"], 300 // -(-300 // row["batch"]))
+        flops = row["nets"] * cells * 2 * (2 * first + 3 * later)
+        counted = row["GFLOP/s"] * 1e3 * row["us a step"]
+        # And some for the terms on positions.
+        assert flops < counted < 1.05 * flops
+    with pytest.raises(SystemExit):
+        device.main(["nonsense"])
+    assert "choose from" in capsys.readouterr().err

@@ -94,7 +94,8 @@ def spread(values):
 def peak_memory(code):
     """Megabytes by which a fresh process grew between X and the end of the code, at the peak.
 
-    The code makes `X` and `coords`, sets ``before = peak()``, and goes on. On Linux only.
+    The code makes `X` and `coords`, sets ``before = peak()``, and goes on; what it prints is
+    returned in words. On Linux only.
     """
     script = (
         "import sys\n"
@@ -110,8 +111,14 @@ def peak_memory(code):
     done = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
-    before, after = (int(value) / 2**10 for value in done.stdout.split()[-2:])
-    return {"before_mb": before, "peak_mb": after, "grown_mb": after - before}
+    *printed, before, after = done.stdout.split()
+    before, after = int(before) / 2**10, int(after) / 2**10
+    return {
+        "before_mb": before,
+        "peak_mb": after,
+        "grown_mb": after - before,
+        "printed": printed,
+    }
 
 
 def machine():
