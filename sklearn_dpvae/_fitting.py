@@ -25,7 +25,7 @@ from ._losses import log_scale_init
 from ._modules import DPVAE, StandardizedCounts
 from ._net import Objective, build_net, train
 from ._uncertainty import ErrorModel
-from ._validation import check_coords, check_sections
+from ._validation import check_coords, check_sections, find_labels
 from .masks import GroupMask, build_mask
 from .metrics import procrustes_align
 
@@ -338,8 +338,8 @@ def batch_codes(batch, batches, n_samples):
         # A model that knows batches answers for the mean of them.
         return None if batches is None else np.full(n_samples, -1)
     codes, labels = check_sections(batch, n_samples, name="batch")
-    known = {label: code for code, label in enumerate(() if batches is None else batches.tolist())}
-    return np.array([known.get(label, -1) for label in labels.tolist()])[codes]
+    known = np.array([]) if batches is None else batches
+    return find_labels(labels, known)[codes]
 
 
 @contextmanager

@@ -11,7 +11,7 @@ from scipy.spatial.distance import pdist
 from ._anchors import estimate_scale
 from ._landmarks import choose_landmarks, place_pointwise
 from ._smacof import anchored_smacof
-from ._validation import check_sections
+from ._validation import check_sections, find_labels
 from .metrics import ProcrustesTransform, procrustes_align
 
 
@@ -83,8 +83,10 @@ class SectionFrames:
             yield self.default, np.arange(n_samples)
             return
         codes, labels = check_sections(sections, n_samples)
-        for code, label in enumerate(labels.tolist()):
-            yield self.frames.get(label, self.default), np.flatnonzero(codes == code)
+        # The last one is what -1, an unknown label, reaches.
+        frames = [*self.frames.values(), self.default]
+        for code, own in enumerate(find_labels(labels, np.array(list(self.frames)))):
+            yield frames[own], np.flatnonzero(codes == code)
 
     def place_by_similarity(self, latents, sections=None):
         """Positions as each frame's similarity maps the latents."""

@@ -18,7 +18,7 @@ _FEATURES_PER_CHUNK = 128
 _VALUES_PER_CHUNK = 2**24
 
 
-def knn_weights(coords, n_neighbors=5, *, codes=None):
+def knn_weights(coords, n_neighbors=5, *, codes=None, max_share=1.0):
     """Row-standardized weights of the nearest neighbors, within sections.
 
     Each point gives equal weight to its `n_neighbors` nearest points of the same section, itself
@@ -34,6 +34,8 @@ def knn_weights(coords, n_neighbors=5, *, codes=None):
         all the others are neighbors.
     codes : ndarray of shape (n_samples,), optional
         Section of each point. None means that all points are of one section.
+    max_share : float, default=1.0
+        Points of a section have at most this share of it as neighbors, but one at least.
 
     Returns
     -------
@@ -66,7 +68,7 @@ def knn_weights(coords, n_neighbors=5, *, codes=None):
     rows, columns, values = [], [], []
     for code in np.unique(codes):
         members = np.flatnonzero(codes == code)
-        k = min(n_neighbors, len(members) - 1)
+        k = min(n_neighbors, max(int(max_share * len(members)), 1), len(members) - 1)
         if k == 0:
             continue
         # Queried without points, `kneighbors` leaves out each point itself, also among twins.

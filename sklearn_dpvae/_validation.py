@@ -72,6 +72,30 @@ def check_sections(sections, n_samples, *, name="sections"):
     return codes.astype(np.int64, copy=False), labels
 
 
+def find_labels(labels, known):
+    """Where each label stands among known ones, -1 for those that do not.
+
+    Labels are compared as text, and 1 is 1.0: the same column comes as numbers from one file
+    and as text from another.
+
+    Parameters
+    ----------
+    labels, known : ndarray
+        Distinct labels, as `check_sections` returns them.
+
+    Returns
+    -------
+    ndarray of shape (n_labels,), dtype int64
+    """
+    index = {_as_text(label): i for i, label in enumerate(known.tolist())}
+    return np.array([index.get(_as_text(label), -1) for label in labels.tolist()], dtype=np.int64)
+
+
+def _as_text(label):
+    whole = isinstance(label, float) and label.is_integer()
+    return str(int(label)) if whole else str(label)
+
+
 def check_coords(coords, codes=None, labels=None, *, name="coords"):
     """Validate positions and, given section codes, each section's part of them.
 

@@ -1,6 +1,6 @@
 """Principal components of what varies smoothly in space.
 
-Imports the neighbor weights and the checks.
+Imports the neighbor weights, the matrices and the checks.
 """
 
 from numbers import Integral, Real
@@ -20,12 +20,16 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from ._matrix import check_matrix
 from ._spatial_autocorrelation import knn_weights
 from ._validation import check_coords, check_sections
 
 # Cells of the reference that components are found on. More do not change what varies smoothly over
 # a tissue, and memory would grow with their number.
 _CELLS_FOR_COMPONENTS = 20_000
+
+# Neighbors of a cell are at most this share of its section.
+_NEIGHBORHOOD = 0.1
 
 # Genes and components of no autocorrelation are not taken out altogether.
 _LEAST_SMOOTH = 1e-3
@@ -187,18 +191,17 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
                 "SpatialPCA requires y to be passed, but the target y is None. "
                 "Pass the positions of the rows of X as y."
             )
-        X = self._validate(X, reset=True)
-        codes, labels = check_sections(sections, X.shape[0])
+        checked = check_matrix(X, self)
+        codes, labels = check_sections(sections, checked.shape[0])
         coords = check_coords(y, codes, labels, name="y")
-        smallest = np.bincount(codes).min()
-        n_neighbors = max(min(self.n_neighbors, smallest // 10), 1)
-        neighbors = knn_weights(coords, n_neighbors, codes=codes).astype(X.dtype)
+        neighbors = knn_weights(coords, self.n_neighbors, codes=codes, max_share=_NEIGHBORHOOD)
+        neighbors = neighbors.astype(checked.dtype)
         random_state = check_random_state(self.random_state)
-        rows = np.arange(X.shape[0])
+        rows = np.arange(len(codes))
         if len(rows) > _CELLS_FOR_COMPONENTS:
             rows = np.sort(random_state.permutation(rows)[:_CELLS_FOR_COMPONENTS])
 
-        own, around = self._own_and_around(X, neighbors, rows)
+        own, around = self._own_and_around(checked, neighbors, rows)
         mean = own.mean(axis=0)
         own -= mean
         around -= mean
@@ -210,6 +213,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         pca = PCA(min(self.n_components, *own.shape), random_state=random_state).fit(smoothed)
         projected, projected_around = (part @ pca.components_.T for part in (own, around))
 
+        validate_data(self, X, skip_check_array=True)
         self.components_ = pca.components_
         self.mean_ = mean
         self.feature_weights_ = feature_weights
@@ -234,11 +238,12 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             Weighted projections, in units of four times the noise.
         """
         check_is_fitted(self)
-        X = self._validate(X, reset=False)
-        directions = self._directions.astype(X.dtype, copy=False)
-        projected = X @ directions.T
-        projected /= self._lengths(X)[:, None]
-        projected -= self.mean_.astype(X.dtype, copy=False) @ directions.T
+        checked = check_matrix(X, self)
+        validate_data(self, X, reset=False, skip_check_array=True)
+        directions = self._directions.astype(checked.dtype, copy=False)
+        projected = checked @ directions.T
+        projected /= self._lengths(checked)[:, None]
+        projected -= self.mean_.astype(checked.dtype, copy=False) @ directions.T
         return projected
 
     @property
@@ -246,11 +251,6 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         """What `transform` multiplies centered rows with, (n_components, n_features_in_)."""
         weights = self.component_weights_ / self.scale_
         return weights[:, None] * self.components_ * self.feature_weights_
-
-    def _validate(self, X, reset):
-        return validate_data(
-            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=reset
-        )
 
     def _own_and_around(self, X, neighbors, rows):
         """Some (unit) rows of X and, for each of them, the weighted mean over its neighbors.

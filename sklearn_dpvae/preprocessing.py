@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments, row_blocks
-from ._validation import check_sections
+from ._validation import check_sections, find_labels
 
 __all__ = ["LogNormalizer", "SectionScaler"]
 
@@ -229,7 +229,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     Notes
     -----
     Sparse input is accepted, but z-scores of zeros are not zeros: the result is dense, so choose
-    genes first. Float32 and float64 are kept, other types become float64.
+    genes first. Floating-point types are kept, others become float64.
 
     With metadata routing enabled, `fit` and `transform` request `sections` by default.
 
@@ -346,12 +346,8 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             # The last row of the tables, the pooled statistics, serves all labels not seen in fit.
             means = np.vstack([self.section_means_, self.mean_])
             scales = np.vstack([self.section_scales_, self.scale_])
-            # As text, because the same labels may come as numbers once and as objects then.
-            seen = {str(label): row for row, label in enumerate(self.sections_.tolist())}
-            rows = [seen.get(str(label), len(seen)) for label in labels.tolist()]
-            if sections is None:
-                rows = [len(seen)]
-            codes = np.array(rows)[codes]
+            rows = np.array([-1]) if sections is None else find_labels(labels, self.sections_)
+            codes = rows[codes]
         return self._scaled(checked, means, scales, codes)
 
     def _learn(self, X, sections):
