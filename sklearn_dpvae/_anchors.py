@@ -18,7 +18,8 @@ def check_anchors(anchors, n_samples, n_dims=None):
     ----------
     anchors : tuple (indices, coords), or array-like of shape (n_samples, n_dims), or None
         Known positions: either a tuple of row indices and their coordinates, or one row per
-        sample with NaN in all columns where the position is unknown.
+        sample with NaN in all columns where the position is unknown. Coordinates may be
+        one-dimensional where `n_dims` is 1.
     n_samples : int
         Number of rows that the anchors belong to.
     n_dims : int, default=None
@@ -58,7 +59,7 @@ def check_anchors(anchors, n_samples, n_dims=None):
         _check_unique(indices, coords)
         return indices, coords
     coords = check_array(
-        anchors,
+        _as_column(anchors, n_dims),
         dtype=[np.float64, np.float32],
         ensure_all_finite=False,
         input_name="anchors",
@@ -104,9 +105,14 @@ def _check_indices(indices, n_samples):
     return indices.astype(np.intp)
 
 
+def _as_column(coords, n_dims):
+    """Positions along a line may come without the second axis."""
+    return np.reshape(coords, (-1, 1)) if n_dims == 1 and np.ndim(coords) == 1 else coords
+
+
 def _check_coords(coords, n_anchors, n_dims):
     coords = check_array(
-        coords,
+        _as_column(coords, n_dims),
         dtype=[np.float64, np.float32],
         ensure_min_samples=0,
         input_name="anchor coords",

@@ -171,6 +171,12 @@ class Batches:
             compared["weights"] = send_batch(torch.as_tensor(weights), self.device)
         return given, compared
 
+    def inputs_and_positions(self, rows: np.ndarray) -> tuple[Tensor, Tensor, Tensor | None]:
+        """What the encoder sees of some cells, their positions and their section codes."""
+        position = torch.as_tensor(rows, device=self.device)
+        codes = None if self._codes is None else self._codes[position]
+        return self._x.take(rows, position), self._s[position], codes
+
     def __iter__(self) -> Iterator[tuple[dict, dict]]:
         batches = list(self._draw())
         # An epoch's order is sent at once: a transfer in every step would make a GPU wait.

@@ -39,7 +39,7 @@ def encode_members(module, X, rows=None):
 
 
 def in_common_pose(module, latents):
-    return in_float64(module).pose(torch.from_numpy(latents)).numpy()
+    return in_float64(module.pose)(torch.from_numpy(latents)).numpy()
 
 
 def average(latents):

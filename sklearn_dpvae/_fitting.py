@@ -135,7 +135,7 @@ class ReferenceFitter:
             rows[subset]
             for subset in balanced_subsets(codes[rows], self.n_estimators, self.max_samples, rng)
         ]
-        with own_torch_seed(seed):
+        with own_torch_seed(seed, device):
             if resume:
                 module = copy.deepcopy(self.module_)
             else:
@@ -277,10 +277,7 @@ class ReferenceFitter:
         return module
 
     def _train(self, module, cells, subsets, held_out, seed, device, fine_tune):
-        def batches(rows, batch_size):
-            return Batches(cells, rows, batch_size, seed, device)
-
-        data = batches(subsets, self.batch_size)
+        data = Batches(cells, subsets, self.batch_size, seed, device)
         per_gene = 1.0 / (cells.X if cells.counts is None else cells.counts).shape[1]
         objective = Objective(
             elbo_weight=per_gene if self.elbo_weight == "per_gene" else self.elbo_weight,
@@ -303,7 +300,7 @@ class ReferenceFitter:
             verbose=int(self.verbose),
             precision=self.precision,
             callbacks=self.callbacks or (),
-            held_out=batches([held_out] * len(subsets), None) if self.early_stopping else None,
+            held_out=held_out if self.early_stopping else None,
             patience=self.patience,
         )
         train(net, data)
@@ -343,11 +340,16 @@ def batch_codes(batch, batches, n_samples):
 
 
 @contextmanager
-def own_torch_seed(seed):
-    """Seed torch for a block and give the caller's generators back untouched."""
-    devices = range(torch.cuda.device_count())
+def own_torch_seed(seed, device):
+    """Seed torch for a block and give the caller's generators back untouched.
+
+    Those of GPUs only if one is used: asking for their state starts CUDA, which takes time and is
+    refused in a process that was forked from one that uses it.
+    """
+    on_cpu = torch.device(device).type == "cpu"
+    devices = [] if on_cpu else range(torch.cuda.device_count())
     with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
+        (torch.default_generator.manual_seed if on_cpu else torch.manual_seed)(seed)
         yield
 
 

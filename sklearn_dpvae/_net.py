@@ -264,8 +264,8 @@ class HeldOutStress(Callback):
 
     Parameters
     ----------
-    held_out : Batches
-        All in one batch.
+    held_out : ndarray of int
+        Rows of the reference that are not trained on.
     patience : int
         Epochs without a better stress before training stops.
     first_epoch : int
@@ -273,17 +273,19 @@ class HeldOutStress(Callback):
         wanders, and falls only when they do.
     """
 
-    def __init__(self, held_out: Batches, patience: int, first_epoch: int):
+    def __init__(self, held_out: np.ndarray, patience: int, first_epoch: int):
         self.held_out = held_out
         self.patience = patience
         self.first_epoch = first_epoch
 
-    def on_train_begin(self, net, **kwargs):
+    def on_train_begin(self, net, X=None, **kwargs):
+        self.batches_ = X
         self.best_, self.best_epoch_, self.best_state_ = np.inf, 0, None
 
     def on_epoch_end(self, net, **kwargs):
         # All processes must stop at the same epoch.
-        stress = float(net.averaged(relative_stress(net.bare_module, self.held_out)))
+        given = self.batches_.inputs_and_positions(self.held_out)
+        stress = float(net.averaged(relative_stress(net.bare_module, *given)))
         net.history.record("valid_stress", stress)
         epoch = len(net.history)
         if epoch < self.first_epoch:
@@ -297,24 +299,22 @@ class HeldOutStress(Callback):
     def on_train_end(self, net, **kwargs):
         if self.best_state_ is not None:
             net.bare_module.load_state_dict(self.best_state_)
-        # The trained net is kept and pickled; the held-out cells need not be.
-        self.best_state_ = self.held_out = None
+        # The trained net is kept and pickled; the reference must not be.
+        self.best_state_ = self.batches_ = None
 
 
 @torch.no_grad()
-def relative_stress(module: DPVAE, batches: Batches) -> Tensor:
+def relative_stress(module: DPVAE, x: Tensor, s: Tensor, codes: Tensor | None) -> Tensor:
     """Distance-preserving loss of posterior means over the mean scaled tissue distance.
 
-    The mean over members.
+    The mean over members, which all look at the same cells.
     """
     module.eval()
-    X, y = batches.take(np.stack(batches.rows))
-    mean, _ = module.encode(X["x"])
+    mean, _ = module.encode(x)
+    s = s.expand(len(mean), -1, -1)
     scale = module.scale
-    value = distance_preservation(mean, y["s"], scale, codes=y["codes"])
-    tissue = distance_preservation(
-        torch.zeros_like(mean), y["s"], torch.ones_like(scale), codes=y["codes"]
-    )
+    value = distance_preservation(mean, s, scale, codes=codes)
+    tissue = distance_preservation(torch.zeros_like(mean), s, torch.ones_like(scale), codes=codes)
     return (value / (scale * tissue)).mean()
 
 
@@ -352,7 +352,7 @@ def build_net(
     verbose: int,
     precision: str = "float32",
     callbacks: Sequence = (),
-    held_out: Batches | None = None,
+    held_out: np.ndarray | None = None,
     patience: int = 10,
 ) -> DPVAENet:
     """Assemble the net around a module that exists already."""

@@ -373,9 +373,9 @@ class DPVAESpatialRegressor(
             As in `fit`.
         anchors : tuple (indices, coords) or array-like of shape (n_cells, n_dims), default=None
             Known positions of some of the cells, as row indices and coordinates, or as an array
-            with NaN where unknown. All cells of a section are then placed jointly under the
-            constraint that these stay where they are (eq. 6 and 7), in their frame; they come
-            back bit for bit.
+            with NaN where unknown; one-dimensional where y of `fit` was. All cells of a section
+            are then placed jointly under the constraint that these stay where they are (eq. 6
+            and 7), in their frame; they come back bit for bit.
         sections : array-like of shape (n_cells,), default=None
             Section of each row. Sections of the reference are answered in their own frames, all
             other rows in that of the largest section of the reference. With `anchors`, each
@@ -410,6 +410,10 @@ class DPVAESpatialRegressor(
         reference section in whose frame the start is.
         """
         check_is_fitted(self, "net_")
+        if underdetermined not in ("error", "allow"):
+            raise ValueError(
+                f'underdetermined must be "error" or "allow", got {underdetermined!r}.'
+            )
         X = self._validate_query(X)
         latents, spread = encode_with_spread(self.module_, X)
         coords = self._place(latents, sections)
@@ -420,7 +424,7 @@ class DPVAESpatialRegressor(
             return coords
         std = self.error_model_.std(latents, spread, X, self.frames_.n_dims)
         if anchors is not None:
-            std[check_anchors(anchors, *latents.shape[:1])[0]] = 0.0
+            std[check_anchors(anchors, len(latents), self.frames_.n_dims)[0]] = 0.0
         return coords, std
 
     def calibrate(self, X, y, *, sections=None):

@@ -60,7 +60,8 @@ class CompressedRows:
         self.start = send(torch.from_numpy(X.indptr[:-1].astype(np.int64)), device)
         self.length = send(torch.from_numpy(self.lengths), device)
         self.column = send(tensor_of(X.indices), device)
-        self.value = send(tensor_of(X.data), device).to(torch.float32)
+        # Not all devices have float64, and half the bytes travel.
+        self.value = send(tensor_of(X.data).to(torch.float32), device)
 
     def take(self, index: np.ndarray, position: Tensor) -> Tensor:
         row = position.flatten()
@@ -97,7 +98,7 @@ class HostRows:
                 sent = CompressedRows(part, self.device, send=send_batch)
                 return sent.take(every, torch.arange(index.size, device=self.device))
             part = self._dense(part)
-        rows = send_batch(torch.from_numpy(part), self.device).to(torch.float32)
+        rows = send_batch(torch.from_numpy(part).to(torch.float32), self.device)
         return rows.view(*index.shape, -1)
 
     def _dense(self, part: sp.csr_matrix) -> np.ndarray:
@@ -145,5 +146,7 @@ def tensor_of(array: np.ndarray) -> Tensor:
 def free_memory(device: str) -> float:
     """Bytes that are free on a device; infinite where torch does not tell."""
     if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(torch.device(device))[0]
+        # What torch keeps of what was freed is as good as free.
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return torch.cuda.mem_get_info(torch.device(device))[0] + kept
     return np.inf

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 from scipy import sparse
+from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
@@ -20,7 +21,7 @@ from sklearn.utils.validation import check_is_fitted
 from .datasets import align_genes, read_sections
 from .datasets._genes import make_unique, quote
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
-from .pipeline import make_spatial_pipeline
+from .pipeline import make_spatial_pipeline, sections_for, transform_by
 
 __all__ = ["AnnDataModel", "fit", "predict"]
 
@@ -110,6 +111,11 @@ def fit(
     ValueError
         If a layer or key is not there (the message lists what is), or there are no positions.
 
+    Warns
+    -----
+    UserWarning
+        If there are labels of sections and the pipeline does not take any.
+
     See Also
     --------
     predict : Place the cells of another AnnData.
@@ -145,7 +151,7 @@ def fit(
         )
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
-    pipeline.fit(data.X, data.coords, **_sections_for(pipeline, "fit", sections))
+    pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
     return AnnDataModel(pipeline, data.genes, layer, section_key if has_sections else None)
 
 
@@ -163,8 +169,9 @@ def predict(
 ) -> Any:
     """Place the cells of an AnnData, and write the positions into it.
 
-    Genes are matched by name: those that the model does not know are dropped, those that the query
-    lacks count as 0, with one warning.
+    Genes are matched by name: those that the model does not know are dropped. Of those that the
+    query lacks a warning tells; where they are z-scored by `SectionScaler`, they count as having
+    the mean of the reference, else as 0.
 
     Parameters
     ----------
@@ -229,6 +236,8 @@ def predict(
     """
     model = _as_model(model)
     check_is_fitted(model.pipeline)
+    if adata.n_obs == 0:
+        raise ValueError("adata has no cells to place: its .n_obs is 0.")
     if not isinstance(chunk_size, int | np.integer) or chunk_size < 1:
         raise ValueError(f"chunk_size must be a whole number of 1 or more, got {chunk_size!r}.")
     if copy:
@@ -245,7 +254,8 @@ def predict(
     anchors = _anchors(adata, anchors_key)
 
     chunks = _chunks(X, genes, model.genes, min_share, chunk_size)
-    found = _place(model.pipeline, chunks, sections, anchors)
+    missing = ~np.isin(model.genes, genes)
+    found = _place(model.pipeline, chunks, sections, anchors, missing)
 
     adata.obsm[f"spatial_{key_added}"] = found["coords"]
     if "latents" in found:
@@ -333,12 +343,14 @@ def _place(
     chunks: Iterator[tuple[slice, Any]],
     sections: np.ndarray | None,
     anchors: np.ndarray | None,
+    missing: np.ndarray,
 ) -> dict[str, np.ndarray]:
     """Positions, latents and spreads; as much as possible is done block by block.
 
     A step that looks at all cells of the query needs them at once, but after the steps before
     it, which as a rule have left few columns.
     """
+    pipeline = getattr(pipeline, "best_estimator_", pipeline)  # of a search
     steps = [step for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else [pipeline]
     steps = [step for step in steps if step not in (None, "passthrough")]
     *transformers, final = steps
@@ -350,34 +362,47 @@ def _place(
     def labels(rows: slice) -> np.ndarray | None:
         return None if sections is None else sections[rows]
 
-    def finish(X: Any, rows: slice) -> dict[str, np.ndarray]:
-        for step in transformers[n_alone:]:
-            X = step.transform(X, **_sections_for(step, "transform", labels(rows)))
+    def finish(X: Any, rows: slice, missing: np.ndarray) -> dict[str, np.ndarray]:
+        X, _ = transform_by(transformers[n_alone:], X, labels(rows), missing)
         return _answers(final, X, labels(rows), options)
 
     blocks: list[Any] = []
+    left = missing
     for rows, X in chunks:
-        for step in transformers[:n_alone]:
-            X = step.transform(X, **_sections_for(step, "transform", labels(rows)))
-        blocks.append(X if jointly or n_alone < len(transformers) else finish(X, rows))
+        X, left = transform_by(transformers[:n_alone], X, labels(rows), missing)
+        blocks.append(X if jointly or n_alone < len(transformers) else finish(X, rows, left))
     if isinstance(blocks[0], dict):
         return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
     if sparse.issparse(blocks[0]):
-        return finish(sparse.vstack(blocks, format="csr"), slice(None))
-    return finish(np.concatenate(blocks), slice(None))
+        return finish(sparse.vstack(blocks, format="csr"), slice(None), left)
+    return finish(np.concatenate(blocks), slice(None), left)
 
 
-def _sections_for(step: Any, method: str, sections: np.ndarray | None) -> dict[str, Any]:
-    """The labels as a keyword, for a step that takes them."""
-    takes = "sections" in inspect.signature(getattr(step, method)).parameters
-    return {"sections": sections} if takes else {}
+def _labels_for_fit(pipeline: Any, sections: np.ndarray | None) -> dict[str, Any]:
+    """The labels as a keyword of `fit`, which a search hands on as it is."""
+    if sections is None:
+        return {}
+    parameters = inspect.signature(pipeline.fit).parameters
+    hands_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+    if isinstance(pipeline, Pipeline):
+        hands_on = get_config()["enable_metadata_routing"]
+    if hands_on or "sections" in parameters:
+        return {"sections": sections}
+    warnings.warn(
+        f"adata has labels of sections, but {type(pipeline).__name__} does not take them: all "
+        "cells are taken for one section. make_spatial_pipeline and "
+        "sklearn_dpvae.pipeline.SpatialPipeline do; section_key=None says that it is meant.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return {}
 
 
 def _answers(
     final: Any, X: Any, sections: np.ndarray | None, options: dict
 ) -> dict[str, np.ndarray]:
     """What the last step says of cells: positions, and latents and spreads if it has them."""
-    options = {**options, **_sections_for(final, "predict", sections)}
+    options = {**options, **sections_for(final, "predict", sections)}
     if "return_std" in inspect.signature(final.predict).parameters:
         options["return_std"] = True
     placed = final.predict(X, **options)

@@ -10,6 +10,7 @@ from sklearn import get_config
 from sklearn.feature_selection import SelectorMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing
+from sklearn.utils._indexing import _safe_assign
 from sklearn.utils.metaestimators import available_if
 
 from ._likelihoods import COUNT_LIKELIHOODS
@@ -163,7 +164,7 @@ class SpatialPipeline(Pipeline):
         return self._finish("partial_fit", X, y, sections=sections, **given)
 
     @available_if(_final_step_has("predict"))
-    def predict(self, X, *, sections=None, **params):
+    def predict(self, X, *, sections=None, missing_genes=None, **params):
         """Predict positions.
 
         Parameters
@@ -171,6 +172,9 @@ class SpatialPipeline(Pipeline):
         X : {array-like, sparse matrix} of shape (n_cells, n_genes)
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
+        missing_genes : array-like of shape (n_genes,), dtype bool, default=None
+            Genes that the query was not measured for. Whatever `X` has for them, they count as
+            having the mean of the reference; a count of 0 would say that they are not expressed.
         **params : dict
             Passed to the last step's `predict`: ``return_std``, ``anchors``.
 
@@ -179,7 +183,9 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells, n_dims)
             Or what the last step's `predict` returns otherwise.
         """
-        return self._finish("predict", X, sections=sections, **params)
+        if missing_genes is not None:
+            missing_genes = check_missing_genes(missing_genes, np.shape(X)[1])
+        return self._finish("predict", X, sections=sections, missing=missing_genes, **params)
 
     @available_if(_final_step_has("calibrate"))
     def calibrate(self, X, y, *, sections=None):
@@ -288,14 +294,53 @@ class SpatialPipeline(Pipeline):
                 columns = columns[step.get_support(indices=True)]
         return _safe_indexing(X, columns, axis=1)
 
-    def _finish(self, method, X, *args, sections=None, **params):
+    def _finish(self, method, X, *args, sections=None, missing=None, **params):
         """Transform by all but the last step, then call a method of that."""
-        for _, _, step in self._iter(with_final=False):
-            X = step.transform(X, **_sections_for(step, "transform", sections))
+        steps = [step for _, _, step in self._iter(with_final=False)]
+        X, _ = transform_by(steps, X, sections, missing)
         final = self._final_estimator
-        params |= _sections_for(final, method, sections)
+        params |= sections_for(final, method, sections)
         result = getattr(final, method)(X, *args, **params)
         return self if result is final else result
+
+
+def transform_by(steps, X, sections=None, missing=None):
+    """What fitted steps make of X, one after the other.
+
+    Parameters
+    ----------
+    steps : list of transformers
+    X : {array-like, sparse matrix} of shape (n_cells, n_genes)
+    sections : array-like of shape (n_cells,), optional
+        For the steps that take it.
+    missing : ndarray of shape (n_genes,), dtype bool, optional
+        Genes that were not measured. Once they are z-scored, they are set to 0, the mean.
+
+    Returns
+    -------
+    X : {ndarray, sparse matrix}
+    missing : ndarray or None
+        Those that the steps have kept.
+    """
+    for step in steps:
+        X = step.transform(X, **sections_for(step, "transform", sections))
+        if missing is not None and isinstance(step, SelectorMixin):
+            missing = missing[step.get_support()]
+        elif missing is not None and isinstance(step, SectionScaler):
+            _safe_assign(X, 0, column_indexer=np.flatnonzero(missing))
+    return X, missing
+
+
+def check_missing_genes(missing_genes, n_genes):
+    """As an array of booleans, one for each gene."""
+    missing = np.asarray(missing_genes)
+    if missing.dtype != bool or missing.shape != (n_genes,):
+        raise ValueError(
+            f"missing_genes must hold True or False for each of the {n_genes} columns of X, got "
+            f"an array of shape {missing.shape} and dtype {missing.dtype}. Pass "
+            "~np.isin(reference_genes, query_genes)."
+        )
+    return missing
 
 
 def _takes(step, method, label):
@@ -307,7 +352,8 @@ def _given(step, method, label, values):
     return {label: values} if values is not None and _takes(step, method, label) else {}
 
 
-def _sections_for(step, method, sections):
+def sections_for(step, method, sections):
+    """The labels as a keyword, for a method that takes them."""
     return _given(step, method, "sections", sections)
 
 

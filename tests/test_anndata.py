@@ -10,6 +10,7 @@ anndata = pytest.importorskip("anndata")
 pandas = pytest.importorskip("pandas")
 
 from scipy import sparse  # noqa: E402
+from sklearn.model_selection import GridSearchCV  # noqa: E402
 from sklearn.neighbors import KNeighborsRegressor  # noqa: E402
 from sklearn.pipeline import make_pipeline  # noqa: E402
 
@@ -102,20 +103,51 @@ def test_genes_are_matched_by_name(adata, model):
     np.testing.assert_array_equal(wider.obsm["spatial_dpvae"], adata.obsm["spatial_dpvae"])
 
 
-def test_missing_genes_are_zeros_and_said_once(adata, model):
+def test_missing_genes_have_the_mean_and_are_said_once(adata, model):
     silenced = adata.copy()
     silenced.X = sparse.csr_matrix(adata.X.toarray() * (np.arange(60) != 5))
-    dpa.predict(model, silenced)
+    X, missing = silenced.X, np.arange(60) == 5
+    expected = model.pipeline.predict(X, sections=adata.obs["section"], missing_genes=missing)
     lacking = adata[:, np.arange(adata.n_vars) != 5].copy()
     with pytest.warns(UserWarning, match="1 of the reference's 60 genes are missing") as caught:
         dpa.predict(model, lacking, chunk_size=100)
     assert len(caught) == 1
-    np.testing.assert_allclose(
-        lacking.obsm["spatial_dpvae"], silenced.obsm["spatial_dpvae"], rtol=1e-4, atol=1e-2
-    )
+    np.testing.assert_allclose(lacking.obsm["spatial_dpvae"], expected, rtol=1e-4, atol=1e-2)
     assert lacking.uns["dpvae"]["n_genes_missing"] == 1
     with pytest.raises(ValueError, match=r"min_share=0\.99"):
         dpa.predict(model, lacking, min_share=0.99)
+
+
+def test_labels_of_sections_may_be_text_here_and_numbers_there(tissue, adata):
+    """Each section is answered in its own frame, however its label is written."""
+    far = np.where(tissue.sections == tissue.sections[0], 1e5, 0)[:, None]
+    adata.obs["section"] = (tissue.sections == tissue.sections[0]).astype(int)
+    adata.obsm["spatial"] = tissue.coords + far
+    model = dpa.fit(adata, **SMALL)
+    for kind in (int, float, str, object):
+        query = adata.copy()
+        query.obs["section"] = adata.obs["section"].astype(kind)
+        dpa.predict(model, query)
+        away = np.abs(query.obsm["spatial_dpvae"] - adata.obsm["spatial"])
+        assert away.max() < 1e4, kind
+
+
+def test_labels_that_nobody_takes_are_not_dropped_in_silence(adata):
+    plain = make_pipeline(LogNormalizer(), KNeighborsRegressor())
+    with pytest.warns(UserWarning, match=r"Pipeline does not take them: all.*section_key=None"):
+        dpa.fit(adata, plain)
+    assert dpa.fit(adata, plain, section_key=None).section_key is None
+    search = GridSearchCV(make_spatial_pipeline(**SMALL), {"dpvae__dropout": [0.1, 0.2]}, cv=2)
+    model = dpa.fit(adata, search)
+    assert len(search.best_estimator_["dpvae"].sections_) == 2
+    dpa.predict(model, adata)
+    expected = search.best_estimator_.predict(adata.X, sections=adata.obs["section"])
+    np.testing.assert_array_equal(adata.obsm["spatial_dpvae"], expected)
+
+
+def test_no_cells_to_place(adata, model):
+    with pytest.raises(ValueError, match="no cells to place"):
+        dpa.predict(model, adata[:0].copy())
 
 
 @pytest.mark.parametrize("layer", ["counts", "raw"])
@@ -247,7 +279,7 @@ def test_models_of_other_origin(tissue, adata, model):
 
 def test_any_estimator_can_be_fitted(tissue, adata):
     pipeline = make_pipeline(LogNormalizer(), KNeighborsRegressor(5))
-    model = dpa.fit(adata, pipeline)
+    model = dpa.fit(adata, pipeline, section_key=None)
     assert model.pipeline is pipeline
     dpa.predict(model, adata)
     np.testing.assert_allclose(adata.obsm["spatial_dpvae"], pipeline.predict(adata.X))

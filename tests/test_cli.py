@@ -26,7 +26,7 @@ FAST = ["--quiet", "--set", "max_epochs=1", "--set", "hidden_layer_sizes=(8,)"]
 
 
 class Placer:
-    """Stands for a fitted pipeline: a cell's place is its counts of the first genes."""
+    """Stands for a fitted pipeline: a cell's place is its counts of the first genes, or -1."""
 
     def __init__(self, n_dims=2):
         self.n_dims, self.query, self.seen = n_dims, None, None
@@ -34,8 +34,9 @@ class Placer:
     def set_params(self, scale__query):
         self.query = scale__query
 
-    def predict(self, X, *, sections=None, return_std=False):
+    def predict(self, X, *, sections=None, missing_genes=None, return_std=False):
         coords = X[:, : self.n_dims].toarray().astype(float)
+        coords[:, missing_genes[: self.n_dims]] = -1
         if self.query is not None:
             coords += 1000 if self.query == "new_section" else 0
         return (coords, np.arange(len(coords)) / 10) if return_std else coords
@@ -143,7 +144,7 @@ def test_genes_are_aligned_by_name(files, capsys):
     assert len(err.splitlines()) == 1
     values = np.loadtxt("out.csv", delimiter=",", skiprows=1, usecols=(1, 2))
     np.testing.assert_array_equal(values[:, 0], files.tissue.X[:, 0].toarray().ravel())
-    np.testing.assert_array_equal(values[:, 1], 0)
+    np.testing.assert_array_equal(values[:, 1], -1)
 
 
 def test_statistics_of_the_query_can_be_chosen_late(files):
@@ -200,6 +201,15 @@ def test_damaged_model(files, capsys, damage):
     )
     message = failure(capsys, "evaluate", path, "section.h5ad")
     assert message.startswith("model.joblib is not a model file, or is damaged")
+
+
+def test_model_of_the_other_format(files, capsys):
+    tissue = files.tissue
+    model = sklearn_dpvae.make_spatial_pipeline(n_estimators=1, max_epochs=1, random_state=0)
+    sklearn_dpvae.save(model.fit(tissue.X, tissue.coords), "model.dpvae")
+    message = failure(capsys, "evaluate", "model.dpvae", "section.h5ad")
+    assert "was written by sklearn_dpvae.save" in message
+    assert "sklearn_dpvae.load" in message
 
 
 @pytest.mark.parametrize(

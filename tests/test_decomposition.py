@@ -188,6 +188,38 @@ def test_sparse_equals_dense_and_sections_do_not_mix(noisy_gradient):
         np.testing.assert_allclose(SpatialPCA(2).fit(X, coords).components_, dense.components_)
 
 
+def test_entries_stored_twice_add_up(noisy_gradient):
+    X, coords = noisy_gradient
+    X = sp.csr_matrix(X)
+    halves = sp.csr_matrix(
+        (np.repeat(X.data / 2, 2), np.repeat(X.indices, 2), 2 * X.indptr), shape=X.shape
+    )
+    expected = SpatialPCA(2).fit(X, coords)
+    found = SpatialPCA(2).fit(halves, coords)
+    np.testing.assert_allclose(found.transform(halves), expected.transform(X))
+    assert halves.nnz == 2 * X.nnz
+
+
+def test_a_small_section_leaves_the_others_their_neighbors(noisy_gradient):
+    X, coords = noisy_gradient
+    labels = np.arange(400) >= 385
+    nearest = np.argsort(((coords[:, None] - coords) ** 2).sum(-1)[:385, :385], axis=1)[:, 1:9]
+    last = np.argsort(((coords[:, None] - coords) ** 2).sum(-1)[385:, 385:], axis=1)[:, 1]
+    around = np.vstack([X[:385][nearest].mean(axis=1), X[385:][last]])
+    found = unweighted(2, smoothing=1.0, n_neighbors=8).fit(X, coords, sections=labels)
+    expected = PCA(2).fit(around).components_
+    np.testing.assert_allclose(found.components_, expected, atol=1e-10)
+
+
+def test_a_refused_fit_leaves_a_fitted_one_as_it_was(noisy_gradient):
+    X, coords = noisy_gradient
+    spatial = SpatialPCA(2).fit(X, coords)
+    before = vars(spatial).copy()
+    with pytest.raises(ValueError, match="NaN"):
+        spatial.fit(X[:, :5], np.full_like(coords, np.nan))
+    assert vars(spatial) == before
+
+
 def test_positions_are_needed():
     with pytest.raises(ValueError, match="y"):
         SpatialPCA().fit(np.zeros((4, 2)), None)

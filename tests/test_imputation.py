@@ -26,6 +26,13 @@ def disparity(a, b):
     return procrustes(a, b)[2]
 
 
+@pytest.mark.parametrize("anchors", [None, ([0, 1, 2, 3], np.zeros((4, 2)))])
+def test_underdetermined_is_checked_with_anchors_and_without(fitted, anchors):
+    model, X, _ = fitted
+    with pytest.raises(ValueError, match=r'underdetermined must be "error" or "allow", got 3'):
+        model.predict(X, anchors=anchors, underdetermined=3)
+
+
 @pytest.mark.parametrize("form", ["tuple", "array"])
 def test_anchors_come_back_bit_for_bit_and_set_the_frame(fitted, form):
     model, X, coords = fitted

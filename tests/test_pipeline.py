@@ -15,6 +15,7 @@ from sklearn.model_selection import (
 from sklearn.utils import estimator_html_repr
 
 from sklearn_dpvae import make_spatial_pipeline
+from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.metrics import ProcrustesScorer, procrustes_disparity
 from sklearn_dpvae.pipeline import PAPER_SETTINGS
 
@@ -184,3 +185,44 @@ def test_bad_queries_are_named(tissue, change, message):
     pipe = quick().fit(tissue.X, tissue.coords)
     with pytest.raises(ValueError, match=message):
         pipe.predict(change(tissue.X.astype(float)))
+
+
+# ----------------------------------------------------------------------- missing genes
+
+
+def test_missing_genes_count_as_the_mean_and_not_as_silent():
+    tissue = make_tissue(700, 100, random_state=0)
+    X = tissue.X.toarray()
+    pipe = make_spatial_pipeline(n_estimators=2, max_epochs=60, random_state=0)
+    pipe.fit(X[:500], tissue.coords[:500])
+    missing = np.random.default_rng(0).permutation(100) < 30
+    query, truth = np.where(missing, 0, X[500:]), tissue.coords[500:]
+
+    def error(positions):
+        return np.sqrt(np.mean((positions - truth) ** 2))
+
+    all_known = error(pipe.predict(X[500:]))
+    known = error(pipe.predict(query, missing_genes=missing))
+    assert all_known < known < error(pipe.predict(query)) - 0.5 * (known - all_known)
+    # Whatever is written in their place.
+    other = pipe.predict(np.where(missing, 0, query), missing_genes=missing)
+    np.testing.assert_array_equal(other, pipe.predict(query, missing_genes=missing))
+
+
+def test_missing_genes_of_fitted_data_frames(tissue):
+    frame = pytest.importorskip("pandas").DataFrame(tissue.X.toarray())
+    frame.columns = frame.columns.astype(str)
+    missing = np.arange(frame.shape[1]) == 3
+    arrays = quick().fit(frame, tissue.coords).predict(frame, missing_genes=missing)
+    frames = quick().set_output(transform="pandas").fit(frame, tissue.coords)
+    np.testing.assert_allclose(frames.predict(frame, missing_genes=missing), arrays, rtol=1e-5)
+    np.testing.assert_array_equal(
+        frames.predict(frame), frames.predict(frame, missing_genes=np.zeros_like(missing))
+    )
+
+
+@pytest.mark.parametrize("missing", [[0, 3], [True], np.zeros(60)])
+def test_missing_genes_must_be_booleans_one_a_gene(tissue, missing):
+    pipe = quick(max_epochs=1).fit(tissue.X, tissue.coords)
+    with pytest.raises(ValueError, match=r"missing_genes must hold True or False.*~np\.isin"):
+        pipe.predict(tissue.X, missing_genes=missing)

@@ -16,7 +16,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from skorch.callbacks import Callback, EarlyStopping
 
-from sklearn_dpvae import DPVAESpatialRegressor
+from sklearn_dpvae import DPVAESpatialRegressor, _batches
 from sklearn_dpvae._fitting import pick_device
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
@@ -97,6 +97,11 @@ def test_any_number_of_dimensions(n_dims):
     assert model.predict(X).shape == (150, n_dims)
     flat = quick(max_epochs=3).fit(X, coords[:, 0])
     assert flat.predict(X).shape == (150,)
+    known = np.full(150, np.nan)
+    known[:9] = coords[:9, 0]
+    placed = flat.predict(X, anchors=known)
+    np.testing.assert_array_equal(placed[:9], coords[:9, 0])
+    np.testing.assert_array_equal(placed, flat.predict(X, anchors=(np.arange(9), known[:9])))
 
 
 def test_the_pose_of_the_reference_only_moves_the_answer(section):
@@ -278,6 +283,17 @@ def test_equal_seeds_give_equal_models_and_leave_the_callers_rng(section):
     assert not np.array_equal(first, quick(max_epochs=3, random_state=1).fit(X, coords).predict(X))
 
 
+def test_a_fit_on_the_cpu_does_not_start_cuda(section, monkeypatch):
+    def refuse(*args):
+        raise RuntimeError("Cannot re-initialize CUDA in forked subprocess")
+
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_rng_state", refuse)
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", refuse)
+    X, coords = section
+    quick(max_epochs=1).fit(X, coords)
+
+
 # ------------------------------------------------------------------ training
 
 
@@ -322,6 +338,17 @@ def test_early_stopping_waits_for_low_rates_of_a_one_cycle_schedule(section):
         for schedule in ("constant", "one_cycle")
     }
     assert stopped["constant"] < 20 <= stopped["one_cycle"]
+
+
+def test_early_stopping_holds_the_reference_once(section, monkeypatch):
+    held = []
+    rows_of = _batches.rows_of
+    monkeypatch.setattr(
+        _batches, "rows_of", lambda X, device: held.append(X) or rows_of(X, device)
+    )
+    X, coords = section
+    quick(max_epochs=2, early_stopping=True).fit(X, coords)
+    assert len(held) == 1
 
 
 def test_early_stopping_needs_cells_to_hold_out(section):

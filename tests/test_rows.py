@@ -72,6 +72,18 @@ def test_sparse_rows_of_the_host_travel_as_they_are(monkeypatch):
     assert sizes == [INDEX.size, INDEX.size, part.nnz, part.nnz]
 
 
+@pytest.mark.parametrize("kind", ["csr", "dense"])
+def test_what_travels_is_float32(monkeypatch, kind):
+    """Half the bytes, and some devices have no float64."""
+    X = sparse().astype(np.float64)
+    sent = []
+    monkeypatch.setattr(_rows, "send_batch", lambda x, device: sent.append(x) or x.to(device))
+    position = torch.from_numpy(INDEX).to("meta")
+    HostRows(X if kind == "csr" else X.toarray(), "meta").take(INDEX, position)
+    CompressedRows(X, "meta", send=_rows.send_batch)
+    assert torch.float64 not in {x.dtype for x in sent}
+
+
 def test_another_device_holds_the_matrix_if_there_is_room(monkeypatch):
     X = sparse()
     assert isinstance(rows_of(X, "meta"), CompressedRows)

@@ -115,8 +115,9 @@ def _predict(model: dict[str, Any], query: Bunch, arguments: Namespace, **kwargs
     if arguments.query_kind is not None:
         pipeline.set_params(scale__query=arguments.query_kind)
     X = align_genes(query.X, query.genes, model["genes"])
+    missing = ~np.isin(model["genes"], query.genes)
     _report(arguments, f"placing {X.shape[0]:,} cells")
-    return pipeline.predict(X, sections=query.sections, **kwargs)
+    return pipeline.predict(X, sections=query.sections, missing_genes=missing, **kwargs)
 
 
 def _as_anndata(query: Bunch) -> Any:

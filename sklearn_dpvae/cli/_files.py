@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import os
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -58,6 +59,11 @@ def load_model(path: str) -> dict[str, Any]:
         raise FileNotFoundError(f"no such model file: {path}")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a model file; did you mix up the order?")
+    if zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} was written by sklearn_dpvae.save; the command reads what "
+            "'sklearn-dpvae fit' wrote. Load this one in Python by sklearn_dpvae.load"
+        )
     try:
         content = joblib.load(path)
     except Exception as error:  # Damaged pickles raise nearly anything.

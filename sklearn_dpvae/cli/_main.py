@@ -109,7 +109,7 @@ def _add_fit(commands: Any) -> None:
     _add_keys(parser)
     _add_query(parser, "default: same_section", default="same_section")
     parser.add_argument(
-        "--n-top-genes", type=int, default=1000, help="genes to keep (default: %(default)s)"
+        "--n-top-genes", type=int, default=2000, help="genes to keep (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     _add_settings(parser)
