@@ -86,7 +86,7 @@ class Batches:
         # one at each pass.
         self.n_cells = min(len(own) for own in rows)
         self._x = rows_of(cells.X, device)
-        self._s = self._put(cells.s.astype(np.float32))
+        self._s = torch.as_tensor(cells.s.astype(np.float32), device=device)
         self._codes = self._put(cells.codes)
         self._batch = self._put(cells.batch)
         self._counts = self._library = self._groups = None

@@ -36,8 +36,8 @@ def align_genes(
     min_share : float, default=0.5
         Share of the reference's genes, between 0 and 1, that the query must have.
     fill_value : float or array-like of shape (n_reference_genes,), default=0.0
-        What missing genes are filled with. 0 is right for counts; pass the reference's means
-        for data that are centered otherwise.
+        What missing genes are filled with. For counts leave 0, and tell `SpatialPipeline.predict`
+        by `missing_genes` which they are; for centered data pass the reference's means.
 
     Returns
     -------
