@@ -57,7 +57,10 @@ print(f"without any located cell: disparity {zero_shot:.3f}")
 
 
 def fine_tuned(rows):
-    return copy.deepcopy(pretrained).partial_fit(X_new[rows], coords_new[rows])
+    # All cells of the section are scaled together; those without a position are not trained on.
+    known = np.full_like(coords_new, np.nan)
+    known[rows] = coords_new[rows]
+    return copy.deepcopy(pretrained).partial_fit(X_new, known)
 
 
 def from_nothing(rows):

@@ -10,6 +10,7 @@ import numpy as np
 import scipy.sparse as sp
 import torch
 from sklearn.utils import gen_batches
+from torch import nn
 
 # Rows that are encoded in one piece: what eight networks of 128 units make of so many stays in a
 # core's cache. Of 4,096 it does not, which takes two to three times as long.
@@ -27,7 +28,9 @@ def encode_members(module, X, rows=None):
 
     In float64 on the CPU, by chunks of rows. Taking `rows` of X here saves a copy of them all.
     """
-    module = in_float64(module)
+    # The decoder is not asked, and is as large as the encoder or larger.
+    left_out = {id(part): nn.Identity() for part in (module.decoder, module.likelihood)}
+    module = copy.deepcopy(module, left_out).double().eval()
     n_rows = X.shape[0] if rows is None else len(rows)
     latents = np.empty((module.n_members, n_rows, module.n_components))
     for chunk in gen_batches(n_rows, _ROWS_PER_CHUNK):

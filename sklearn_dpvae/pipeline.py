@@ -9,7 +9,7 @@ import numpy as np
 from sklearn import get_config
 from sklearn.feature_selection import SelectorMixin
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing
+from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils._indexing import _safe_assign
 from sklearn.utils.metaestimators import available_if
 
@@ -150,18 +150,27 @@ class SpatialPipeline(Pipeline):
 
         Parameters
         ----------
-        X, y, sections, batch, counts
+        X, sections, batch, counts
             See `fit`.
+        y : array-like of shape (n_cells, n_dims)
+            Positions, with NaN in the rows of cells that are not located. These are not trained
+            on, but where sections are z-scored by themselves (``query="new_section"``), they
+            belong to theirs.
 
         Returns
         -------
         self
         """
+        located = located_rows(y)
         if counts is None and self._explains_counts():
             counts = self._of_selected_genes(X)
         given = {"batch": batch, "counts": counts}
-        given = {name: value for name, value in given.items() if value is not None}
-        return self._finish("partial_fit", X, y, sections=sections, **given)
+        given = {
+            k: v if located is None else _safe_indexing(v, located)
+            for k, v in given.items()
+            if v is not None
+        }
+        return self._finish("partial_fit", X, y, sections=sections, rows=located, **given)
 
     @available_if(_final_step_has("predict"))
     def predict(self, X, *, sections=None, missing_genes=None, **params):
@@ -194,13 +203,13 @@ class SpatialPipeline(Pipeline):
         Parameters
         ----------
         X, y, sections
-            See `fit`.
+            See `partial_fit`.
 
         Returns
         -------
         self
         """
-        return self._finish("calibrate", X, y, sections=sections)
+        return self._finish("calibrate", X, y, sections=sections, rows=located_rows(y))
 
     @available_if(_final_step_has("predict_radius"))
     def predict_radius(self, X, *, level=0.95, sections=None):
@@ -294,10 +303,14 @@ class SpatialPipeline(Pipeline):
                 columns = columns[step.get_support(indices=True)]
         return _safe_indexing(X, columns, axis=1)
 
-    def _finish(self, method, X, *args, sections=None, missing=None, **params):
-        """Transform by all but the last step, then call a method of that."""
+    def _finish(self, method, X, *args, sections=None, missing=None, rows=None, **params):
+        """Transform by all but the last step, then call a method of that, on some rows or all."""
         steps = [step for _, _, step in self._iter(with_final=False)]
         X, _ = transform_by(steps, X, sections, missing)
+        if rows is not None:
+            check_consistent_length(X, *args)
+            X, *args = (_safe_indexing(values, rows) for values in (X, *args))
+            sections = None if sections is None else _safe_indexing(sections, rows)
         final = self._final_estimator
         params |= sections_for(final, method, sections)
         result = getattr(final, method)(X, *args, **params)
@@ -329,6 +342,28 @@ def transform_by(steps, X, sections=None, missing=None):
         elif missing is not None and isinstance(step, SectionScaler):
             _safe_assign(X, 0, column_indexer=np.flatnonzero(missing))
     return X, missing
+
+
+def located_rows(y):
+    """Rows of positions that are not NaN; None if that are all, or y is none of numbers."""
+    try:
+        missing = np.isnan(np.asarray(y, dtype=np.float64))
+    except (TypeError, ValueError):
+        return None  # The last step says what is wrong.
+    if not missing.any():
+        return None
+    if missing.ndim == 1:
+        missing = missing[:, None]
+    partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
+    if len(partly):
+        raise ValueError(
+            f"row {partly[0]} of y is known in part. Give every coordinate of a located cell, and "
+            "NaN in all columns of the others."
+        )
+    located = np.flatnonzero(~missing.any(axis=1))
+    if not len(located):
+        raise ValueError("y has no located cell: all positions are NaN.")
+    return located
 
 
 def check_missing_genes(missing_genes, n_genes):

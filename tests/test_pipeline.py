@@ -226,3 +226,58 @@ def test_missing_genes_must_be_booleans_one_a_gene(tissue, missing):
     pipe = quick(max_epochs=1).fit(tissue.X, tissue.coords)
     with pytest.raises(ValueError, match=r"missing_genes must hold True or False.*~np\.isin"):
         pipe.predict(tissue.X, missing_genes=missing)
+
+
+# --------------------------------------------------------------- cells that are not located
+
+
+@pytest.mark.parametrize("method", ["partial_fit", "calibrate"])
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
+def test_unlocated_cells_count_in_the_scaling_and_in_nothing_else(tissue, method, likelihood):
+    """As if the last step alone were given the located rows of the scaled section."""
+    first, second = (tissue.sections == label for label in np.unique(tissue.sections))
+    located = np.flatnonzero(tissue.coords[second, 0] < np.median(tissue.coords[second, 0]))
+    known = np.full_like(tissue.coords[second], np.nan)
+    known[located] = tissue.coords[second][located]
+    X = tissue.X[second]
+
+    def fitted():
+        pipe = quick(query="new_section", likelihood=likelihood)
+        return pipe.fit(tissue.X[first], tissue.coords[first])
+
+    pipe, by_hand = fitted(), fitted()
+    assert getattr(pipe, method)(X, known) is pipe
+    scaled = by_hand[:-1].transform(X)[located]
+    more = {}
+    if method == "partial_fit" and likelihood == "nb":
+        more["counts"] = X[:, by_hand["genes"].get_support()][located]
+    getattr(by_hand[-1], method)(scaled, known[located], **more)
+    for got, expected in zip(
+        pipe.predict(X, return_std=True), by_hand.predict(X, return_std=True), strict=True
+    ):
+        np.testing.assert_array_equal(got, expected)
+    # Scaled by themselves, the located ones are others.
+    other = getattr(fitted(), method)(X[located], known[located])
+    assert not np.allclose(other.predict(X, return_std=True)[1], expected)
+
+
+def test_labels_of_unlocated_cells(tissue):
+    known = np.where(np.arange(len(tissue.coords))[:, None] % 3 == 0, np.nan, tissue.coords)
+    pipe = quick().fit(tissue.X, tissue.coords, sections=tissue.sections)
+    pipe.partial_fit(tissue.X, known, sections=tissue.sections, batch=None)
+    assert len(pipe["dpvae"].sections_) == 2
+
+
+def test_positions_known_in_part_or_not_at_all(tissue):
+    pipe = quick(max_epochs=1).fit(tissue.X, tissue.coords)
+    known = tissue.coords.copy()
+    known[7, 1] = np.nan
+    with pytest.raises(ValueError, match="row 7 of y is known in part"):
+        pipe.partial_fit(tissue.X, known)
+    with pytest.raises(ValueError, match="no located cell"):
+        pipe.calibrate(tissue.X, np.full_like(known, np.nan))
+    known[7] = np.nan
+    with pytest.raises(ValueError, match="inconsistent numbers of samples"):
+        pipe.partial_fit(tissue.X[:-1], known)
+    with pytest.raises(ValueError, match="NaN"):
+        pipe.fit(tissue.X, known)
