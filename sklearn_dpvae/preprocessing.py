@@ -66,7 +66,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     --------
     >>> import numpy as np
     >>> from sklearn_dpvae.preprocessing import LogNormalizer
-    >>> counts = np.array([[1, 3], [4, 4], [6, 10]])
+    >>> counts = np.array([[1.0, 3.0], [4.0, 4.0], [6.0, 10.0]])
     >>> normalizer = LogNormalizer().fit(counts)
     >>> normalizer.target_sum_
     8.0
