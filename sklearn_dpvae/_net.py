@@ -3,7 +3,6 @@
 Imports the losses, the module and the batches.
 """
 
-import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from copy import deepcopy
@@ -18,6 +17,7 @@ from skorch.hf import AccelerateMixin
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from ._accelerator import accelerator_for
 from ._batches import Batches
 from ._losses import (
     distance_preservation,
@@ -214,34 +214,6 @@ class AcceleratedNet(AccelerateMixin, DPVAENet):
         for name in ("accelerator", "unwrap_after_train", "_wrapped_with_accelerator"):
             delattr(self, name)
         self.__class__ = DPVAENet
-
-
-def accelerator_for(device: str) -> Any:
-    """An `Accelerator` where the user's script has made one in each of several processes.
-
-    Else None: a launcher's environment alone does not say that processes are to train together,
-    and workers of a search inherit it.
-    """
-    if "accelerate" not in sys.modules:
-        return None
-    from accelerate import Accelerator, DistributedDataParallelKwargs
-    from accelerate.state import is_initialized
-
-    if not is_initialized():
-        return None
-    # All share one state. Where a term has no weight, some parameters get no gradient, which
-    # a static graph allows for.
-    options = DistributedDataParallelKwargs(static_graph=True)
-    accelerator = Accelerator(kwargs_handlers=[options])
-    if accelerator.num_processes == 1:
-        return None
-    if accelerator.device.type != torch.device(device).type:
-        raise ValueError(
-            f"device={device!r}, but the Accelerator of this process is on "
-            f"{accelerator.device}. Pass device={accelerator.device.type!r}, or make the "
-            "Accelerator with cpu=True."
-        )
-    return accelerator
 
 
 class StopTraining(Exception):
