@@ -141,7 +141,7 @@ class Launches(TorchDispatchMode):
 
 
 def test_a_default_step_is_few_operations():
-    """A GPU computes a step of so small nets faster than it can be asked to, so their number counts.
+    """A GPU computes a step of so small nets faster than it can be asked to.
 
     At 4 to 8 microseconds an operation, 600 steps of 260 of them are 0.6 to 1.2 seconds.
     """
