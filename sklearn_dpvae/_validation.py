@@ -1,4 +1,4 @@
-"""Checks of arguments that several estimators share: coordinates and section labels.
+"""Checks of arguments that several estimators share: coordinates, labels, missing genes.
 
 Imports nothing of this package.
 """
@@ -141,3 +141,30 @@ def check_coords(coords, codes=None, labels=None, *, name="coords"):
                 f"{part[0].tolist()}; {name} must have an extent."
             )
     return coords
+
+
+def check_missing_genes(missing_genes, n_genes):
+    """Validate which genes a query was not measured for.
+
+    Parameters
+    ----------
+    missing_genes : array-like of shape (n_genes,), dtype bool
+    n_genes : int
+
+    Returns
+    -------
+    ndarray of shape (n_genes,), dtype bool
+
+    Raises
+    ------
+    ValueError
+        If it is not one boolean for each gene.
+    """
+    missing = np.asarray(missing_genes)
+    if missing.dtype != bool or missing.shape != (n_genes,):
+        raise ValueError(
+            f"missing_genes must hold True or False for each of the {n_genes} columns of X, got "
+            f"an array of shape {missing.shape} and dtype {missing.dtype}. Pass "
+            "~np.isin(reference_genes, query_genes)."
+        )
+    return missing

@@ -10,11 +10,11 @@ from sklearn import get_config
 from sklearn.feature_selection import SelectorMixin
 from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_consistent_length
-from sklearn.utils._indexing import _safe_assign
 from sklearn.utils.metaestimators import available_if
 
 from ._likelihoods import COUNT_LIKELIHOODS
 from ._regressor import DPVAESpatialRegressor
+from ._validation import check_missing_genes
 from .decomposition import SpatialPCA
 from .feature_selection import SpatiallyVariableGenes
 from .preprocessing import LogNormalizer, SectionScaler
@@ -182,8 +182,9 @@ class SpatialPipeline(Pipeline):
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
         missing_genes : array-like of shape (n_genes,), dtype bool, default=None
-            Genes that the query was not measured for. Whatever `X` has for them, they count as
-            having the mean of the reference; a count of 0 would say that they are not expressed.
+            Genes that the query was not measured for, whose columns in `X` are 0. They count as
+            having the mean of the reference; as they stand, they would say that these genes are
+            not expressed, and that cells have fewer counts than they have.
         **params : dict
             Passed to the last step's `predict`: ``return_std``, ``anchors``.
 
@@ -327,7 +328,7 @@ def transform_by(steps, X, sections=None, missing=None):
     sections : array-like of shape (n_cells,), optional
         For the steps that take it.
     missing : ndarray of shape (n_genes,), dtype bool, optional
-        Genes that were not measured. Once they are z-scored, they are set to 0, the mean.
+        Genes that were not measured, for the steps that take them.
 
     Returns
     -------
@@ -336,11 +337,10 @@ def transform_by(steps, X, sections=None, missing=None):
         Those that the steps have kept.
     """
     for step in steps:
-        X = step.transform(X, **sections_for(step, "transform", sections))
+        given = sections_for(step, "transform", sections)
+        X = step.transform(X, **given, **_given(step, "transform", "missing_genes", missing))
         if missing is not None and isinstance(step, SelectorMixin):
             missing = missing[step.get_support()]
-        elif missing is not None and isinstance(step, SectionScaler):
-            _safe_assign(X, 0, column_indexer=np.flatnonzero(missing))
     return X, missing
 
 
@@ -364,18 +364,6 @@ def located_rows(y):
     if not len(located):
         raise ValueError("y has no located cell: all positions are NaN.")
     return located
-
-
-def check_missing_genes(missing_genes, n_genes):
-    """As an array of booleans, one for each gene."""
-    missing = np.asarray(missing_genes)
-    if missing.dtype != bool or missing.shape != (n_genes,):
-        raise ValueError(
-            f"missing_genes must hold True or False for each of the {n_genes} columns of X, got "
-            f"an array of shape {missing.shape} and dtype {missing.dtype}. Pass "
-            "~np.isin(reference_genes, query_genes)."
-        )
-    return missing
 
 
 def _takes(step, method, label):

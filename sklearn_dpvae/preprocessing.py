@@ -10,7 +10,7 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments, row_blocks
-from ._validation import check_sections, find_labels
+from ._validation import check_missing_genes, check_sections, find_labels
 
 __all__ = ["LogNormalizer", "SectionScaler"]
 
@@ -41,6 +41,8 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     ----------
     target_sum_ : float
         The target sum in use.
+    gene_shares_ : ndarray of shape (n_features_in_,)
+        Share of all counts of the reference that each gene has.
     n_features_in_ : int
         Number of genes seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -108,7 +110,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             If values are negative, NaN or infinite, or a row is empty and `empty_rows` is
             "error".
         """
-        _, sizes = self._counts_and_sizes(X)
+        counts, sizes = self._counts_and_sizes(X)
         target_sum = self.target_sum
         if target_sum is None:
             if not sizes.any():
@@ -117,17 +119,23 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                     "set target_sum."
                 )
             target_sum = np.median(sizes[sizes > 0])
+        totals = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
         validate_data(self, X, skip_check_array=True)
         self.target_sum_ = float(target_sum)
+        self.gene_shares_ = totals / max(totals.sum(), 1)
         return self
 
-    def transform(self, X):
+    def transform(self, X, *, missing_genes=None):
         """Normalize counts.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Counts. They are not modified.
+        missing_genes : array-like of shape (n_features,), dtype bool, default=None
+            Genes that the query was not measured for, whose columns are 0. Library sizes are
+            then those of the other genes, which are brought to the share of the target sum that
+            they have in the reference.
 
         Returns
         -------
@@ -138,8 +146,8 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If values are negative, NaN or infinite, or a row is empty and `empty_rows` is
-            "error".
+            If values are negative, NaN or infinite, a row is empty and `empty_rows` is "error",
+            or no gene that the reference has counts of was measured.
         """
         check_is_fitted(self)
         counts, sizes = self._counts_and_sizes(X, copy=True)
@@ -147,7 +155,11 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         X = counts
         # An empty row has nothing to be multiplied.
         sizes[sizes == 0] = 1
-        factors = (self.target_sum_ / self.pseudocount / sizes).astype(X.dtype)
+        target_sum = self.target_sum_
+        if missing_genes is not None:
+            missing = check_missing_genes(missing_genes, X.shape[1])
+            target_sum *= self._share_of_others(missing)
+        factors = (target_sum / self.pseudocount / sizes).astype(X.dtype)
         if sparse.issparse(X):
             X.data *= np.repeat(factors, np.diff(X.indptr))
             np.log1p(X.data, out=X.data)
@@ -155,6 +167,16 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             X *= factors[:, None]
             np.log1p(X, out=X)
         return X
+
+    def _share_of_others(self, missing):
+        """Share of the reference's counts that is not that of missing genes."""
+        share = float(self.gene_shares_[~missing].sum())
+        if missing.any() and share == 0:
+            raise ValueError(
+                f"missing_genes names {missing.sum()} of {len(missing)} genes, and the reference "
+                "has no counts of the others. Nothing can be said about such a query."
+            )
+        return share if missing.any() else 1.0
 
     def _counts_and_sizes(self, X, *, copy=False):
         """Return the validated counts and the library sizes of the rows."""
@@ -314,7 +336,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         checked, codes = self._learn(X, sections)
         return self._scaled(checked, self.section_means_, self.section_scales_, codes)
 
-    def transform(self, X, *, sections=None):
+    def transform(self, X, *, sections=None, missing_genes=None):
         """Scale a query, by the statistics that `query` says.
 
         Parameters
@@ -323,6 +345,8 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             Expression on the scale of what was passed to `fit`. It is not modified.
         sections : array-like of shape (n_samples,), default=None
             One label per row.
+        missing_genes : array-like of shape (n_features,), dtype bool, default=None
+            Genes that the query was not measured for. Their z-scores are 0, those of the mean.
 
         Returns
         -------
@@ -348,7 +372,10 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             scales = np.vstack([self.section_scales_, self.scale_])
             rows = np.array([-1]) if sections is None else find_labels(labels, self.sections_)
             codes = rows[codes]
-        return self._scaled(checked, means, scales, codes)
+        Z = self._scaled(checked, means, scales, codes)
+        if missing_genes is not None:
+            Z[:, check_missing_genes(missing_genes, Z.shape[1])] = 0
+        return Z
 
     def _learn(self, X, sections):
         """Set the fitted attributes; return the validated matrix and section codes."""

@@ -8,6 +8,7 @@ import joblib
 import numpy as np
 import pytest
 import torch
+from sklearn.utils import Bunch
 
 from sklearn_dpvae import DPVAESpatialRegressor
 from sklearn_dpvae.datasets import make_tissue
@@ -324,3 +325,21 @@ def test_device_benchmark_says_what_a_step_does(accuracy, tmp_path, capsys):
     with pytest.raises(SystemExit):
         device.main(["nonsense"])
     assert "choose from" in capsys.readouterr().err
+
+
+def test_missing_genes_benchmark(accuracy, monkeypatch):
+    import missing_genes
+
+    tissue = make_tissue(200, 60, random_state=0)
+    pipeline = missing_genes.make_spatial_pipeline
+    quick = {"n_estimators": 1, "max_epochs": 20}
+    monkeypatch.setattr(missing_genes, "make_spatial_pipeline", lambda **k: pipeline(**k, **quick))
+    split = Bunch(
+        X=tissue.X[:150],
+        coords=tissue.coords[:150],
+        query_X=tissue.X[150:],
+        query_coords=tissue.coords[150:],
+    )
+    found = missing_genes.measure(split, seed=0)
+    assert len(found) == 1 + 2 * len(missing_genes.SHARES)
+    assert found[0] < found[-1] < 1

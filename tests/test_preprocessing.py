@@ -127,6 +127,49 @@ def test_variance_is_stabilized_by_the_pseudocount_of_the_overdispersion():
     assert unevenness(1 / (4 * overdispersion)) < 0.5 * unevenness(50.0)
 
 
+@pytest.mark.parametrize("container", CONTAINERS[:2])
+def test_of_missing_genes_the_others_are_normalized_as_if_these_were_there(container):
+    """Where cells have the shares of the reference, exactly."""
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(12))
+    reference = container(1000 * shares * np.ones((9, 1)))
+    missing = np.arange(12) % 3 == 0
+    depths = rng.uniform(100, 5000, size=(9, 1))
+    normalizer = LogNormalizer().fit(reference)
+    np.testing.assert_allclose(normalizer.gene_shares_, shares)
+    expected = dense(normalizer.transform(container(depths * shares)))
+    lacking = container(depths * shares * ~missing)
+    found = dense(normalizer.transform(lacking, missing_genes=missing))
+    np.testing.assert_allclose(found[:, ~missing], expected[:, ~missing])
+    assert not found[:, missing].any()
+    unchanged = normalizer.transform(lacking, missing_genes=np.zeros(12, dtype=bool))
+    np.testing.assert_array_equal(dense(unchanged), dense(normalizer.transform(lacking)))
+
+
+def test_no_gene_with_counts_was_measured():
+    normalizer = LogNormalizer().fit([[1.0, 0.0, 3.0]])
+    with pytest.raises(ValueError, match=r"names 2 of 3 genes.*no counts of the others"):
+        normalizer.transform([[0.0, 1.0, 0.0]], missing_genes=[True, False, True])
+
+
+@pytest.mark.parametrize("query", ["same_section", "new_section"])
+def test_scaled_missing_genes_are_the_mean(counts, sections, query):
+    missing = np.arange(12) < 3
+    scaler = SectionScaler(query=query).fit(counts, sections=sections)
+    X = counts * ~missing
+    found = scaler.transform(X, sections=sections, missing_genes=missing)
+    assert not found[:, missing].any()
+    others = scaler.transform(X, sections=sections)[:, ~missing]
+    np.testing.assert_array_equal(found[:, ~missing], others)
+
+
+@pytest.mark.parametrize("missing", [[0, 3], np.zeros(12), np.zeros(11, dtype=bool)])
+@pytest.mark.parametrize("step", [LogNormalizer(), SectionScaler()])
+def test_missing_genes_are_one_boolean_each(counts, step, missing):
+    with pytest.raises(ValueError, match="True or False for each of the 12 columns"):
+        step.fit(counts).transform(counts, missing_genes=missing)
+
+
 @given(depth=st.integers(1, 1000))
 def test_log_normalizer_forgets_depth(depth):
     counts = np.array([[1.0, 2, 5], [0, 3, 1]])
