@@ -193,8 +193,6 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells, n_dims)
             Or what the last step's `predict` returns otherwise.
         """
-        if missing_genes is not None:
-            missing_genes = check_missing_genes(missing_genes, np.shape(X)[1])
         return self._finish("predict", X, sections=sections, missing=missing_genes, **params)
 
     @available_if(_final_step_has("calibrate"))
@@ -213,12 +211,12 @@ class SpatialPipeline(Pipeline):
         return self._finish("calibrate", X, y, sections=sections, rows=located_rows(y))
 
     @available_if(_final_step_has("predict_radius"))
-    def predict_radius(self, X, *, level=0.95, sections=None):
+    def predict_radius(self, X, *, level=0.95, sections=None, missing_genes=None):
         """Distance from the predicted position that holds the true one with a probability.
 
         Parameters
         ----------
-        X, sections
+        X, sections, missing_genes
             See `predict`.
         level : float, default=0.95
             The probability.
@@ -228,37 +226,41 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells,)
             Radii in tissue units.
         """
-        return self._finish("predict_radius", X, sections=sections, level=level)
+        return self._finish(
+            "predict_radius", X, sections=sections, missing=missing_genes, level=level
+        )
 
     @available_if(_final_step_has("transform"))
-    def transform(self, X, *, sections=None):
+    def transform(self, X, *, sections=None, missing_genes=None):
         """Latent means of cells.
 
         Parameters
         ----------
-        X, sections
+        X, sections, missing_genes
             See `predict`.
 
         Returns
         -------
         ndarray of shape (n_cells, n_components)
         """
-        return self._finish("transform", X, sections=sections)
+        return self._finish("transform", X, sections=sections, missing=missing_genes)
 
     @available_if(_final_step_has("score"))
-    def score(self, X, y=None, *, sections=None):
+    def score(self, X, y=None, *, sections=None, missing_genes=None):
         """Score of the last step, for DPVAESpatialRegressor 1 - Procrustes disparity.
 
         Parameters
         ----------
         X, y, sections
             See `fit`.
+        missing_genes : array-like of shape (n_genes,), dtype bool, default=None
+            See `predict`.
 
         Returns
         -------
         float
         """
-        return self._finish("score", X, y, sections=sections)
+        return self._finish("score", X, y, sections=sections, missing=missing_genes)
 
     def _for_steps(self, method, labels):
         """Labels as parameters of `Pipeline.fit`: once under routing, else one a step."""
@@ -307,6 +309,8 @@ class SpatialPipeline(Pipeline):
     def _finish(self, method, X, *args, sections=None, missing=None, rows=None, **params):
         """Transform by all but the last step, then call a method of that, on some rows or all."""
         steps = [step for _, _, step in self._iter(with_final=False)]
+        if missing is not None:
+            missing = check_missing_genes(missing, np.shape(X)[1])
         X, _ = transform_by(steps, X, sections, missing)
         if rows is not None:
             check_consistent_length(X, *args)

@@ -219,6 +219,14 @@ def test_missing_genes_follow_the_selection(tissue):
     expected = pipe["dpvae"].predict(pipe["components"].transform(Z), sections=tissue.sections)
     found = pipe.predict(X, sections=tissue.sections, missing_genes=missing)
     np.testing.assert_array_equal(found, expected)
+    told = {"sections": tissue.sections, "missing_genes": missing}
+    components = pipe["components"].transform(Z)
+    np.testing.assert_array_equal(pipe.transform(X, **told), pipe["dpvae"].transform(components))
+    np.testing.assert_array_equal(
+        pipe.predict_radius(X, **told), pipe["dpvae"].predict_radius(components)
+    )
+    score = pipe["dpvae"].score(components, tissue.coords, sections=tissue.sections)
+    assert pipe.score(X, tissue.coords, **told) == score
 
 
 def test_missing_genes_of_fitted_data_frames(tissue):
