@@ -122,7 +122,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         totals = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
         validate_data(self, X, skip_check_array=True)
         self.target_sum_ = float(target_sum)
-        self.gene_shares_ = totals / max(totals.sum(), 1)
+        self.gene_shares_ = totals / (totals.sum() or 1.0)
         return self
 
     def transform(self, X, *, missing_genes=None):
@@ -170,13 +170,15 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     def _share_of_others(self, missing):
         """Share of the reference's counts that is not that of missing genes."""
+        if not missing.any():
+            return 1.0
         share = float(self.gene_shares_[~missing].sum())
-        if missing.any() and share == 0:
+        if share == 0:
             raise ValueError(
                 f"missing_genes names {missing.sum()} of {len(missing)} genes, and the reference "
                 "has no counts of the others. Nothing can be said about such a query."
             )
-        return share if missing.any() else 1.0
+        return share
 
     def _counts_and_sizes(self, X, *, copy=False):
         """Return the validated counts and the library sizes of the rows."""
