@@ -26,6 +26,7 @@ sys.path[:0] = [str(HERE), str(HERE.parent)]
 
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
+from _accuracy.files import write_whole  # noqa: E402
 from _performance.tables import in_markdown  # noqa: E402
 from _performance.timing import machine, section, spread  # noqa: E402
 from skorch.callbacks import Callback  # noqa: E402
@@ -203,8 +204,7 @@ def main(argv=None):
         results[part] = list(MEASURES[part](args))
         print(in_markdown(part, results[part]), flush=True)
         if args.out is not None:
-            args.out.mkdir(parents=True, exist_ok=True)
-            (args.out / "device.json").write_text(json.dumps(results, indent=1) + "\n")
+            write_whole(args.out / "device.json", json.dumps(results, indent=1) + "\n")
     return results
 
 

@@ -1,9 +1,11 @@
-"""Anchors: the rows whose positions are known. Imports nothing of this package."""
+"""Anchors: the rows whose positions are known. Imports the checks."""
 
 import numpy as np
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
 from sklearn.utils import check_array
+
+from ._validation import known_rows
 
 # Anchors count as lying on one line (or plane) below this ratio of extents.
 _DEGENERATE = 1e-6
@@ -69,14 +71,7 @@ def check_anchors(anchors, n_samples, n_dims=None):
             f"anchors has {len(coords)} rows but there are {n_samples} samples. Pass one row "
             "per sample, NaN where the position is unknown, or the tuple (indices, coords)."
         )
-    missing = np.isnan(coords)
-    partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
-    if len(partly):
-        raise ValueError(
-            f"row {partly[0]} of anchors is {coords[partly[0]].tolist()}: known in part. Give "
-            "every coordinate of a known position, and NaN in all columns of an unknown one."
-        )
-    indices = np.flatnonzero(~missing.any(axis=1))
+    indices = known_rows(coords, name="anchors")
     return indices, _check_coords(coords[indices], len(indices), n_dims)
 
 

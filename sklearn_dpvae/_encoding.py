@@ -17,9 +17,13 @@ from torch import nn
 _ROWS_PER_CHUNK = 512
 
 
-def in_float64(module):
-    """A copy for prediction: float64 makes a row's answer independent of its neighbors in X."""
-    return copy.deepcopy(module).double().eval()
+def in_float64(module, without=()):
+    """A copy for prediction: float64 makes a row's answer independent of its neighbors in X.
+
+    Parts that are not asked need not be copied.
+    """
+    left_out = {id(part): nn.Identity() for part in without}
+    return copy.deepcopy(module, left_out).double().eval()
 
 
 @torch.no_grad()
@@ -28,9 +32,7 @@ def encode_members(module, X, rows=None):
 
     In float64 on the CPU, by chunks of rows. Taking `rows` of X here saves a copy of them all.
     """
-    # The decoder is not asked, and is as large as the encoder or larger.
-    left_out = {id(part): nn.Identity() for part in (module.decoder, module.likelihood)}
-    module = copy.deepcopy(module, left_out).double().eval()
+    module = in_float64(module, without=(module.decoder, module.likelihood))
     n_rows = X.shape[0] if rows is None else len(rows)
     latents = np.empty((module.n_members, n_rows, module.n_components))
     for chunk in gen_batches(n_rows, _ROWS_PER_CHUNK):

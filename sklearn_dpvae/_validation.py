@@ -143,6 +143,34 @@ def check_coords(coords, codes=None, labels=None, *, name="coords"):
     return coords
 
 
+def known_rows(coords, *, name):
+    """Rows of positions that are known: those of all others hold nothing but NaN.
+
+    Parameters
+    ----------
+    coords : ndarray of shape (n_samples, n_dims)
+    name : str
+        What messages call the argument.
+
+    Returns
+    -------
+    ndarray of shape (n_known,), dtype intp
+
+    Raises
+    ------
+    ValueError
+        If a row is NaN in some columns only.
+    """
+    missing = np.isnan(coords)
+    partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
+    if len(partly):
+        raise ValueError(
+            f"row {partly[0]} of {name} is {coords[partly[0]].tolist()}: known in part. Give "
+            "every coordinate of a known position, and NaN in all columns of an unknown one."
+        )
+    return np.flatnonzero(~missing.any(axis=1))
+
+
 def check_missing_genes(missing_genes, n_genes):
     """Validate which genes a query was not measured for.
 

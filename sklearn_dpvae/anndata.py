@@ -262,7 +262,7 @@ def predict(
         adata.obsm[f"X_{key_added}"] = found["latents"]
     if "std" in found:
         adata.obs[f"{key_added}_std"] = found["std"]
-    adata.uns[key_added] = _provenance(model, genes, layer)
+    adata.uns[key_added] = _provenance(model, missing, layer)
     return adata if copy else None
 
 
@@ -415,7 +415,7 @@ def _answers(
     return found
 
 
-def _provenance(model: AnnDataModel, genes: np.ndarray, layer: str | None) -> dict[str, Any]:
+def _provenance(model: AnnDataModel, missing: np.ndarray, layer: str | None) -> dict[str, Any]:
     """Where results come from, in types that .h5ad files hold."""
     from . import __version__
 
@@ -429,6 +429,6 @@ def _provenance(model: AnnDataModel, genes: np.ndarray, layer: str | None) -> di
         "estimator": type(model.pipeline).__name__,
         "params": json.dumps(params, default=repr),
         "genes": np.asarray(model.genes).astype(str),
-        "n_genes_missing": int(np.sum(~np.isin(model.genes, genes))),
+        "n_genes_missing": int(missing.sum()),
         "layer": "X" if layer is None else layer,
     }

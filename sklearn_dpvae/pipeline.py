@@ -14,7 +14,7 @@ from sklearn.utils.metaestimators import available_if
 
 from ._likelihoods import COUNT_LIKELIHOODS
 from ._regressor import DPVAESpatialRegressor
-from ._validation import check_missing_genes
+from ._validation import check_missing_genes, known_rows
 from .decomposition import SpatialPCA
 from .feature_selection import SpatiallyVariableGenes
 from .preprocessing import LogNormalizer, SectionScaler
@@ -351,20 +351,12 @@ def transform_by(steps, X, sections=None, missing=None):
 def located_rows(y):
     """Rows of positions that are not NaN; None if that are all, or y is none of numbers."""
     try:
-        missing = np.isnan(np.asarray(y, dtype=np.float64))
+        coords = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError):
         return None  # The last step says what is wrong.
-    if not missing.any():
+    if not np.isnan(coords).any():
         return None
-    if missing.ndim == 1:
-        missing = missing[:, None]
-    partly = np.flatnonzero(missing.any(axis=1) & ~missing.all(axis=1))
-    if len(partly):
-        raise ValueError(
-            f"row {partly[0]} of y is known in part. Give every coordinate of a located cell, and "
-            "NaN in all columns of the others."
-        )
-    located = np.flatnonzero(~missing.any(axis=1))
+    located = known_rows(coords.reshape(len(coords), -1), name="y")
     if not len(located):
         raise ValueError("y has no located cell: all positions are NaN.")
     return located

@@ -6,10 +6,11 @@ from typing import ClassVar
 import numpy as np
 from scipy import sparse
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin, _fit_context
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments, row_blocks
+from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments
 from ._validation import check_missing_genes, check_sections, find_labels
 
 __all__ = ["LogNormalizer", "SectionScaler"]
@@ -403,12 +404,11 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         means = means.astype(Z.dtype, copy=False)
         scales = scales.astype(Z.dtype, copy=False)
         # All of a block at once, while it is in the cache.
-        for start, block in zip(range(0, len(Z), ROWS_AT_A_TIME), row_blocks(X), strict=True):
-            part = Z[start : start + ROWS_AT_A_TIME]
-            part[:] = block.toarray() if sparse.issparse(block) else block
-            own = rows[start : start + ROWS_AT_A_TIME]
-            part -= means[own]
-            part /= scales[own]
+        for block in gen_batches(len(Z), ROWS_AT_A_TIME):
+            part = Z[block]
+            part[:] = X[block].toarray() if sparse.issparse(X) else X[block]
+            part -= means[rows[block]]
+            part /= scales[rows[block]]
             if self.clip is not None:
                 np.clip(part, -self.clip, self.clip, out=part)
         return Z

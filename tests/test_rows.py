@@ -95,6 +95,20 @@ def test_another_device_holds_the_matrix_if_there_is_room(monkeypatch):
     assert isinstance(rows_of(X.toarray(), "meta"), HostRows)
 
 
+def net_on_meta(module, objective, batches):
+    return build_net(
+        module,
+        objective,
+        max_epochs=1,
+        lr=1e-3,
+        lr_schedule="constant",
+        weight_decay=0.0,
+        n_batches=batches.n_batches,
+        device="meta",
+        verbose=0,
+    ).initialize()
+
+
 @pytest.mark.parametrize("counts", [False, True], ids=["gaussian", "counts"])
 @pytest.mark.parametrize("kind", ["csr", "dense"])
 @pytest.mark.parametrize("room", [np.inf, 100], ids=["held", "sent"])
@@ -109,17 +123,7 @@ def test_a_step_on_a_device_neither_waits_nor_fetches(monkeypatch, kind, counts,
     )
     batches = Batches(cells, [np.arange(32), np.arange(8, 40)], 16, seed=0, device="meta")
     module = DPVAE(12, 2, 2, likelihood="nb" if counts else "gaussian", dropout=0.3).to("meta")
-    net = build_net(
-        module,
-        Objective(1.0, 1.0, 1.0, 3.0, "absolute", n_sections=2),
-        max_epochs=1,
-        lr=1e-3,
-        lr_schedule="constant",
-        weight_decay=0.0,
-        n_batches=batches.n_batches,
-        device="meta",
-        verbose=0,
-    ).initialize()
+    net = net_on_meta(module, Objective(1.0, 1.0, 1.0, 3.0, "absolute", n_sections=2), batches)
     steps = [net.train_step_single(batch) for batch in batches]
     assert len(steps) == 2
     assert {step["terms"].shape for step in steps} == {(5, 2)}
@@ -149,18 +153,7 @@ def test_a_default_step_is_few_operations():
     cells = Cells(rng.normal(size=(400, 20)), rng.normal(size=(400, 2)))
     batches = Batches(cells, [np.arange(400)] * 8, 128, seed=0, device="meta")
     module = DPVAE(20, 2, 8, dropout=0.3, input_noise=0.1).to("meta").train()
-    objective = Objective(0.05, 1.0, 1.0, 3.0, "absolute")
-    net = build_net(
-        module,
-        objective,
-        max_epochs=1,
-        lr=1e-3,
-        lr_schedule="constant",
-        weight_decay=0.0,
-        n_batches=batches.n_batches,
-        device="meta",
-        verbose=0,
-    ).initialize()
+    net = net_on_meta(module, Objective(0.05, 1.0, 1.0, 3.0, "absolute"), batches)
     taken = iter(batches)
     net.train_step_single(next(taken))  # gradients are added up from here on
     with Launches() as launches:
