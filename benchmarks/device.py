@@ -35,7 +35,7 @@ from torch.utils._pytree import tree_leaves  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from sklearn_dpvae import DPVAESpatialRegressor  # noqa: E402
-from sklearn_dpvae._fitting import pick_device  # noqa: E402
+from sklearn_dpvae._fitted.fitting import pick_device  # noqa: E402
 
 PRECISIONS = ("float32", "bfloat16")
 

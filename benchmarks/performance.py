@@ -123,7 +123,7 @@ DPVAESpatialRegressor(n_estimators={members}, max_epochs=1, batch_size={batch}, 
 
 PAIRS = """
 import numpy
-from sklearn_dpvae._losses import distance_preservation
+from sklearn_dpvae._network.losses import distance_preservation
 from _performance.timing import section
 z = torch.randn({n}, 2, requires_grad=True)
 s = torch.randn({n}, 2)

@@ -22,7 +22,7 @@ from sklearn.pipeline import make_pipeline
 
 from sklearn_dpvae import make_spatial_pipeline
 from sklearn_dpvae.datasets import make_tissue
-from sklearn_dpvae.metrics import neighbourhood_hits, procrustes_align, procrustes_disparity
+from sklearn_dpvae.metrics import neighborhood_hits, procrustes_align, procrustes_disparity
 
 tissue = make_tissue(n_cells=800, n_genes=300, random_state=0)
 reference, query = train_test_split(np.arange(800), test_size=200, random_state=0)
@@ -54,7 +54,7 @@ for name, coords in [("dp-VAE", predicted), ("15 nearest neighbors", nearest)]:
     print(
         f"{name:21s} disparity {procrustes_disparity(true, coords):.3f}"
         f"   median error {error:4.0f} µm"
-        f"   neighbors found {neighbourhood_hits(true, coords):.0%}"
+        f"   neighbors found {neighborhood_hits(true, coords):.0%}"
     )
 
 # %%

@@ -1,6 +1,6 @@
 """Positions for cells that have none, learned from a tissue section whose cells have them."""
 
-from ._persistence import load, save
+from ._persistence.archive import load, save
 from ._regressor import DPVAESpatialRegressor
 from .pipeline import SpatialPipeline, make_spatial_pipeline
 

@@ -22,17 +22,17 @@ from sklearn.utils import (
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._anchors import check_anchors
-from ._encoding import encode, encode_with_spread, in_float64
-from ._fitting import ReferenceFitter, batch_codes
-from ._frames import solve_jointly, solve_with_anchors
-from ._likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
-from ._losses import DISTANCE_LOSSES
-from ._modules import ACTIVATIONS
-from ._net import PRECISIONS
-from ._validation import check_coords
+from ._fitted.encoding import encode, encode_with_spread, in_float64
+from ._fitted.fitting import ReferenceFitter, batch_codes
+from ._fitted.frames import solve_jointly, solve_with_anchors
+from ._network.dpvae import ACTIVATIONS
+from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
+from ._network.losses import DISTANCE_LOSSES
+from ._training.net import PRECISIONS
+from ._utils.validation import check_coords
 from .masks import MASKS
 from .metrics import procrustes_disparity
+from .reconstruction._anchors import check_anchors
 
 
 class DPVAESpatialRegressor(

@@ -20,9 +20,9 @@ from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._matrix import check_matrix
-from ._spatial_autocorrelation import knn_weights
-from ._validation import check_coords, check_sections
+from ._utils.autocorrelation import knn_weights
+from ._utils.matrix import check_matrix
+from ._utils.validation import check_coords, check_sections
 
 # Cells of the reference that components are found on. More do not change what varies smoothly over
 # a tissue, and memory would grow with their number.

@@ -18,7 +18,7 @@ from sklearn.utils import Bunch, check_random_state
 from sklearn.utils.validation import check_is_fitted
 
 from ._regressor import DPVAESpatialRegressor
-from ._validation import check_sections
+from ._utils.validation import check_sections
 from .decomposition import SpatialPCA
 from .pipeline import SpatialPipeline
 

@@ -16,7 +16,7 @@ from scipy.spatial import KDTree
 from sklearn.model_selection import BaseCrossValidator
 from sklearn.utils import check_random_state, check_scalar
 
-from ._validation import check_coords, check_sections
+from ._utils.validation import check_coords, check_sections
 
 # Positions along a cut that differ by less than this share of the extent are in line, but for
 # rounding: a row of spots is then cut where the row ends and not at random.

@@ -12,9 +12,9 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_consistent_length
 from sklearn.utils.metaestimators import available_if
 
-from ._likelihoods import COUNT_LIKELIHOODS
+from ._network.likelihoods import COUNT_LIKELIHOODS
 from ._regressor import DPVAESpatialRegressor
-from ._validation import check_missing_genes, known_rows
+from ._utils.validation import check_missing_genes, known_rows
 from .decomposition import SpatialPCA
 from .feature_selection import SpatiallyVariableGenes
 from .preprocessing import LogNormalizer, SectionScaler

@@ -10,8 +10,8 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from ._matrix import ROWS_AT_A_TIME, check_matrix, column_moments
-from ._validation import check_missing_genes, check_sections, find_labels
+from ._utils.matrix import ROWS_AT_A_TIME, check_matrix, column_moments
+from ._utils.validation import check_missing_genes, check_sections, find_labels
 
 __all__ = ["LogNormalizer", "SectionScaler"]
 

@@ -17,7 +17,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 import sklearn_dpvae  # noqa: E402
 import sklearn_dpvae.anndata as dpa  # noqa: E402
 from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
-from sklearn_dpvae._persistence import load, save  # noqa: E402
+from sklearn_dpvae._persistence.archive import load, save  # noqa: E402
 from sklearn_dpvae.preprocessing import LogNormalizer  # noqa: E402
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}

@@ -17,7 +17,7 @@ import sklearn_dpvae
 from sklearn_dpvae.cli import _demo, _main, main
 from sklearn_dpvae.cli._files import load_model, replacing, save_model
 from sklearn_dpvae.datasets import make_tissue
-from sklearn_dpvae.metrics import distance_correlation, neighbourhood_hits, procrustes_disparity
+from sklearn_dpvae.metrics import distance_correlation, neighborhood_hits, procrustes_disparity
 
 anndata = pytest.importorskip("anndata")
 pandas = pytest.importorskip("pandas")
@@ -263,7 +263,7 @@ def test_evaluate_prints_scores_by_section(files, capsys):
         assert line.split()[:2] == [name, "30"]
         expected = [
             metric(tissue.coords[rows], placed[rows])
-            for metric in (procrustes_disparity, distance_correlation, neighbourhood_hits)
+            for metric in (procrustes_disparity, distance_correlation, neighborhood_hits)
         ]
         np.testing.assert_allclose(np.array(line.split()[2:], float), expected, atol=5e-4)
     assert both.split()[:2] == ["all", "60"]

@@ -7,7 +7,7 @@ from sklearn import config_context
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
-from sklearn_dpvae._modules import DPVAE
+from sklearn_dpvae._network.dpvae import DPVAE
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.metrics import procrustes_disparity
 

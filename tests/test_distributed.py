@@ -15,8 +15,8 @@ from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
-from sklearn_dpvae._batches import Batches, Cells
-from sklearn_dpvae._net import DPVAENet
+from sklearn_dpvae._training.batches import Batches, Cells
+from sklearn_dpvae._training.net import DPVAENet
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.model_selection import SpatialBlockKFold
 

@@ -15,10 +15,10 @@ from sklearn.pipeline import make_pipeline
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_dpvae._dispersion import variance_about_trend
-from sklearn_dpvae._loess import loess
-from sklearn_dpvae._spatial_autocorrelation import knn_weights, moran_i, moran_null
+from sklearn_dpvae._utils.autocorrelation import knn_weights, moran_i, moran_null
 from sklearn_dpvae.feature_selection import HighlyVariableGenes, SpatiallyVariableGenes
+from sklearn_dpvae.feature_selection._dispersion import variance_about_trend
+from sklearn_dpvae.feature_selection._loess import loess
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 REFERENCE = Path(__file__).with_name("data") / "highly_variable.npz"

@@ -8,8 +8,8 @@ import torch
 from torch.distributions import Independent, Normal, kl_divergence
 
 from sklearn_dpvae import DPVAESpatialRegressor
-from sklearn_dpvae._losses import conditional_divergence
-from sklearn_dpvae._modules import DPVAE, GaussianHead
+from sklearn_dpvae._network.dpvae import DPVAE, GaussianHead
+from sklearn_dpvae._network.losses import conditional_divergence
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.spatial import procrustes
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
-from sklearn_dpvae._frames import SectionFrame, SectionFrames, solve_with_anchors
+from sklearn_dpvae._fitted.frames import SectionFrame, SectionFrames, solve_with_anchors
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
-from sklearn_dpvae._landmarks import choose_landmarks, place_pointwise
-from sklearn_dpvae._smacof import anchored_smacof
+from sklearn_dpvae.reconstruction._landmarks import choose_landmarks, place_pointwise
+from sklearn_dpvae.reconstruction._smacof import anchored_smacof
 
 
 @pytest.fixture

@@ -13,14 +13,14 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
-from sklearn_dpvae._likelihoods import (
+from sklearn_dpvae._network.dpvae import DPVAE
+from sklearn_dpvae._network.likelihoods import (
     COUNT_LIKELIHOODS,
     LIKELIHOODS,
     negative_binomial_log_prob,
     poisson_log_prob,
     zero_inflated_log_prob,
 )
-from sklearn_dpvae._modules import DPVAE
 from sklearn_dpvae.metrics import procrustes_disparity
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from sklearn_dpvae._loess import loess
+from sklearn_dpvae.feature_selection._loess import loess
 
 
 @pytest.fixture

@@ -6,8 +6,8 @@ import torch
 from scipy.spatial import procrustes
 from scipy.spatial.distance import cdist
 
-from sklearn_dpvae import _losses
-from sklearn_dpvae._losses import (
+from sklearn_dpvae._network import losses
+from sklearn_dpvae._network.losses import (
     DISTANCE_LOSSES,
     HUBER_DELTA,
     distance_preservation,
@@ -102,7 +102,7 @@ def test_tiles_give_the_values_and_gradients_of_one_piece(cells, monkeypatch):
     naive = naive_distance_loss_in_torch(z, s, scale, weights)
     expected = torch.autograd.grad(naive, (z, scale))
 
-    monkeypatch.setattr(_losses, "_PAIRS_PER_TILE", 7 * 30)
+    monkeypatch.setattr(losses, "_PAIRS_PER_TILE", 7 * 30)
     value = distance_preservation(z, s, scale, codes=codes)
     actual = torch.autograd.grad(value, (z, scale))
     torch.testing.assert_close(value, naive, rtol=1e-12, atol=0)
@@ -114,7 +114,7 @@ def test_tiles_give_the_values_and_gradients_of_one_piece(cells, monkeypatch):
 @pytest.mark.parametrize("pairs_per_tile", [1, 50, 2**17])
 def test_any_tiling_is_the_naive_formula_in_float64(n_components, pairs_per_tile, monkeypatch):
     """With weights that are not symmetric, and more dimensions than are summed up one by one."""
-    monkeypatch.setattr(_losses, "_PAIRS_PER_TILE", pairs_per_tile)
+    monkeypatch.setattr(losses, "_PAIRS_PER_TILE", pairs_per_tile)
     generator = torch.Generator().manual_seed(1)
     z = torch.randn(23, n_components, generator=generator, dtype=torch.float64)
     s = torch.randn(23, 2, generator=generator, dtype=torch.float64)

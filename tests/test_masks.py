@@ -9,20 +9,18 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_validate
 
 from sklearn_dpvae import DPVAESpatialRegressor
-from sklearn_dpvae._batches import Batches, Cells
-from sklearn_dpvae._losses import (
+from sklearn_dpvae._network.losses import (
     DISTANCE_LOSSES,
     distance_preservation,
     pairwise_distance_preservation,
 )
+from sklearn_dpvae._training.batches import Batches, Cells
+from sklearn_dpvae._training.pairs import EdgeMask, GroupMask, build_mask
 from sklearn_dpvae.masks import (
     MASKS,
     ClusterMask,
-    EdgeMask,
-    GroupMask,
     KNNMask,
     RadiusMask,
-    build_mask,
 )
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 

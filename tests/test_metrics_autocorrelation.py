@@ -6,7 +6,7 @@ from numpy.testing import assert_allclose
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from sklearn_dpvae._spatial_autocorrelation import knn_weights
+from sklearn_dpvae._utils.autocorrelation import knn_weights
 from sklearn_dpvae.metrics import geary, moran
 
 

@@ -13,7 +13,7 @@ from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import pdist
 from scipy.stats import ortho_group, pearsonr, spearmanr
 
-from sklearn_dpvae._losses import distance_preservation
+from sklearn_dpvae._network.losses import distance_preservation
 from sklearn_dpvae.metrics import distance_correlation, mantel, stress
 
 seeds = st.integers(0, 2**31)

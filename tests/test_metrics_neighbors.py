@@ -11,7 +11,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from sklearn_dpvae.metrics import (
     median_position_error,
-    neighbourhood_hits,
+    neighborhood_hits,
     procrustes_align,
     radius_coverage,
     spot_spacing,
@@ -48,7 +48,7 @@ def test_hits_without_ties_are_the_overlap_of_neighbor_lists(k, dims):
     a, b = two_maps(0, dims=dims)
     lists = [NearestNeighbors(n_neighbors=k).fit(m).kneighbors()[1] for m in (a, b)]
     overlap = [len(set(x) & set(y)) / k for x, y in zip(*lists, strict=True)]
-    assert_allclose(neighbourhood_hits(a, b, k), np.mean(overlap))
+    assert_allclose(neighborhood_hits(a, b, k), np.mean(overlap))
 
 
 @settings(deadline=None, max_examples=60)
@@ -58,9 +58,9 @@ def test_hits_with_ties_are_the_mean_over_all_choices(seed, n_samples, k, levels
     rng = np.random.default_rng(seed)
     true, predicted = rng.integers(levels + 1, size=(2, n_samples, 2)).astype(float)
     expected = expected_hits_with_ties(true, predicted, k)
-    assert_allclose(neighbourhood_hits(true, predicted, k), expected, atol=1e-12)
+    assert_allclose(neighborhood_hits(true, predicted, k), expected, atol=1e-12)
     order = rng.permutation(n_samples)
-    assert_allclose(neighbourhood_hits(true[order], predicted[order], k), expected, atol=1e-12)
+    assert_allclose(neighborhood_hits(true[order], predicted[order], k), expected, atol=1e-12)
 
 
 @settings(deadline=None, max_examples=30)
@@ -72,32 +72,32 @@ def test_a_similarity_of_a_grid_keeps_all_neighbors(seed, k):
         size=2
     )
     noisy = grid + rng.normal(scale=0.1, size=grid.shape)
-    assert neighbourhood_hits(grid, moved, k) == 1
-    assert neighbourhood_hits(moved, grid, k) == 1
-    assert_allclose(neighbourhood_hits(moved, noisy, k), neighbourhood_hits(grid, noisy, k))
+    assert neighborhood_hits(grid, moved, k) == 1
+    assert neighborhood_hits(moved, grid, k) == 1
+    assert_allclose(neighborhood_hits(moved, noisy, k), neighborhood_hits(grid, noisy, k))
 
 
 def test_a_constant_map_keeps_neighbors_by_chance():
     a, _ = two_maps(1, n_samples=41)
-    assert_allclose(neighbourhood_hits(a, np.ones((41, 2)), k=10), 10 / 40)
+    assert_allclose(neighborhood_hits(a, np.ones((41, 2)), k=10), 10 / 40)
 
 
 def test_many_coincident_cells():
     a, b = two_maps(2, n_samples=300)
     b[:200] = b[0]
-    assert_allclose(neighbourhood_hits(a, b, 10), expected_hits_with_ties(a, b, 10))
-    assert neighbourhood_hits(b, b, 10) == 1
+    assert_allclose(neighborhood_hits(a, b, 10), expected_hits_with_ties(a, b, 10))
+    assert neighborhood_hits(b, b, 10) == 1
 
 
 def test_hits_of_sections():
     a, b = two_maps(3, n_samples=60)
     sections = np.repeat([1, 2], [20, 40])
-    parts = [neighbourhood_hits(a[sections == s], b[sections == s], 5) for s in (1, 2)]
+    parts = [neighborhood_hits(a[sections == s], b[sections == s], 5) for s in (1, 2)]
     overlaid = a + np.where(sections == 1, 0, 100)[:, None]
-    value = neighbourhood_hits(overlaid, b, 5, sections=sections)
+    value = neighborhood_hits(overlaid, b, 5, sections=sections)
     assert_allclose(value, (20 * parts[0] + 40 * parts[1]) / 60)
     with pytest.warns(UserWarning, match=r"\[1\] are left out.*more than k=25 cells"):
-        assert neighbourhood_hits(a, a, 25, sections=sections) == 1
+        assert neighborhood_hits(a, a, 25, sections=sections) == 1
 
 
 def test_hits_refuse_bad_input():
@@ -105,14 +105,14 @@ def test_hits_refuse_bad_input():
     with pytest.raises(
         ValueError, match=r"more than k=40 cells \(at most 40 are given; lower k\)"
     ):
-        neighbourhood_hits(a, b, 40)
+        neighborhood_hits(a, b, 40)
     with pytest.raises(ValueError, match="k == 0"):
-        neighbourhood_hits(a, b, 0)
+        neighborhood_hits(a, b, 0)
     with pytest.raises(TypeError, match="k must be an instance of int"):
-        neighbourhood_hits(a, b, 2.5)
+        neighborhood_hits(a, b, 2.5)
     with pytest.raises(ValueError, match="y_true has 40 rows but y_pred has 2"):
-        neighbourhood_hits(a, b[:2])
-    assert neighbourhood_hits(a.astype(np.float32), b) == pytest.approx(neighbourhood_hits(a, b))
+        neighborhood_hits(a, b[:2])
+    assert neighborhood_hits(a.astype(np.float32), b) == pytest.approx(neighborhood_hits(a, b))
 
 
 def test_spacing_of_grids_and_scattered_cells():

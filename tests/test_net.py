@@ -13,10 +13,11 @@ from scipy import stats
 from skorch.callbacks import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sklearn_dpvae import DPVAESpatialRegressor, _encoding
-from sklearn_dpvae._batches import Batches, Cells
-from sklearn_dpvae._layers import Dropout, GaussianNoise, dropout_mask, random_bits
-from sklearn_dpvae._losses import distance_preservation, procrustes_misfit
+from sklearn_dpvae import DPVAESpatialRegressor
+from sklearn_dpvae._fitted import encoding
+from sklearn_dpvae._network.layers import Dropout, GaussianNoise, dropout_mask, random_bits
+from sklearn_dpvae._network.losses import distance_preservation, procrustes_misfit
+from sklearn_dpvae._training.batches import Batches, Cells
 
 # ------------------------------------------------------------------ dropout
 
@@ -133,7 +134,7 @@ def quick(**params):
 
 @pytest.mark.parametrize("kind", ["csr", "float32", "float64"])
 def test_fit_copies_x_neither_whole_nor_dense(kind, monkeypatch):
-    monkeypatch.setattr(_encoding, "_ROWS_PER_CHUNK", 256)
+    monkeypatch.setattr(encoding, "_ROWS_PER_CHUNK", 256)
     rng = np.random.default_rng(0)
     X = rng.standard_normal((5000, 1600), dtype=np.float32)
     size = X.nbytes
@@ -174,7 +175,7 @@ def peak_of(code):
     script = """
         import torch
         from sklearn_dpvae import DPVAESpatialRegressor
-        from sklearn_dpvae._losses import distance_preservation
+        from sklearn_dpvae._network.losses import distance_preservation
         torch.set_num_threads(1)
         def peak():
             # Not ru_maxrss, which starts at that of the process that started this one.

@@ -24,9 +24,9 @@ from sklearn.preprocessing import (
 )
 
 from sklearn_dpvae import DPVAESpatialRegressor, SpatialPipeline, make_spatial_pipeline
-from sklearn_dpvae._likelihoods import LIKELIHOODS
-from sklearn_dpvae._persistence import FORMAT_VERSION, load, save
-from sklearn_dpvae._persistence_classes import class_of, is_name, name_of
+from sklearn_dpvae._network.likelihoods import LIKELIHOODS
+from sklearn_dpvae._persistence.archive import FORMAT_VERSION, load, save
+from sklearn_dpvae._persistence.registry import class_of, is_name, name_of
 from sklearn_dpvae.decomposition import SpatialPCA
 from sklearn_dpvae.feature_selection import HighlyVariableGenes
 from sklearn_dpvae.preprocessing import LogNormalizer
@@ -329,7 +329,7 @@ def test_pickles_and_other_archives_are_refused(tmp_path, fitted):
     "name",
     [
         "os.system",
-        "sklearn_dpvae._persistence.load",
+        "sklearn_dpvae._persistence.archive.load",
         "sklearn_dpvae.pipeline.Pipeline",
         "sklearn.preprocessing.FunctionTransformer",
         "sklearn_dpvae.cli.main",

@@ -19,7 +19,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_dpvae._matrix import check_matrix, column_moments
+from sklearn_dpvae._utils.matrix import check_matrix, column_moments
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 CONTAINERS = [np.asarray, sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix]

@@ -16,8 +16,9 @@ from sklearn.exceptions import NotFittedError
 from sklearn.model_selection import GridSearchCV, cross_validate
 from skorch.callbacks import Callback, EarlyStopping
 
-from sklearn_dpvae import DPVAESpatialRegressor, _batches
-from sklearn_dpvae._fitting import pick_device
+from sklearn_dpvae import DPVAESpatialRegressor
+from sklearn_dpvae._fitted.fitting import pick_device
+from sklearn_dpvae._training import batches
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
@@ -342,10 +343,8 @@ def test_early_stopping_waits_for_low_rates_of_a_one_cycle_schedule(section):
 
 def test_early_stopping_holds_the_reference_once(section, monkeypatch):
     held = []
-    rows_of = _batches.rows_of
-    monkeypatch.setattr(
-        _batches, "rows_of", lambda X, device: held.append(X) or rows_of(X, device)
-    )
+    rows_of = batches.rows_of
+    monkeypatch.setattr(batches, "rows_of", lambda X, device: held.append(X) or rows_of(X, device))
     X, coords = section
     quick(max_epochs=2, early_stopping=True).fit(X, coords)
     assert len(held) == 1
@@ -450,7 +449,7 @@ def test_another_process_predicts_the_same_bytes(section, tmp_path):
 
 
 def test_a_trained_model_holds_few_cells_and_no_device_state(section, monkeypatch):
-    monkeypatch.setattr("sklearn_dpvae._fitting._CELLS_FOR_ERRORS", 20)
+    monkeypatch.setattr("sklearn_dpvae._fitted.fitting._CELLS_FOR_ERRORS", 20)
     X, coords = section
     model = quick(max_epochs=2, hidden_layer_sizes=(8,), n_landmarks=10).fit(X, coords)
     small = len(pickle.dumps(model))

@@ -10,11 +10,11 @@ import scipy.sparse as sp
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from sklearn_dpvae import _rows
-from sklearn_dpvae._batches import Batches, Cells
-from sklearn_dpvae._modules import DPVAE
-from sklearn_dpvae._net import Objective, build_net
-from sklearn_dpvae._rows import CompressedRows, DenseRows, HostRows, rows_of
+from sklearn_dpvae._network.dpvae import DPVAE
+from sklearn_dpvae._training import rows as rows_room
+from sklearn_dpvae._training.batches import Batches, Cells
+from sklearn_dpvae._training.net import Objective, build_net
+from sklearn_dpvae._training.rows import CompressedRows, DenseRows, HostRows, rows_of
 
 
 def sparse(density=0.3, index=np.int32):
@@ -64,7 +64,7 @@ def test_sparse_rows_of_the_host_travel_as_they_are(monkeypatch):
     """Sent to a device, a batch is its values; it is made dense there."""
     X = sparse()
     sent = []
-    monkeypatch.setattr(_rows, "send_batch", lambda x, device: sent.append(x) or x.to(device))
+    monkeypatch.setattr(rows_room, "send_batch", lambda x, device: sent.append(x) or x.to(device))
     rows = HostRows(X, "meta").take(INDEX, torch.from_numpy(INDEX).to("meta"))
     assert rows.shape == (3, 9, 12)
     assert rows.is_meta
@@ -78,10 +78,10 @@ def test_what_travels_is_float32(monkeypatch, kind):
     """Half the bytes, and some devices have no float64."""
     X = sparse().astype(np.float64)
     sent = []
-    monkeypatch.setattr(_rows, "send_batch", lambda x, device: sent.append(x) or x.to(device))
+    monkeypatch.setattr(rows_room, "send_batch", lambda x, device: sent.append(x) or x.to(device))
     position = torch.from_numpy(INDEX).to("meta")
     HostRows(X if kind == "csr" else X.toarray(), "meta").take(INDEX, position)
-    CompressedRows(X, "meta", send=_rows.send_batch)
+    CompressedRows(X, "meta", send=rows_room.send_batch)
     assert torch.float64 not in {x.dtype for x in sent}
 
 
@@ -90,7 +90,7 @@ def test_another_device_holds_the_matrix_if_there_is_room(monkeypatch):
     assert isinstance(rows_of(X, "meta"), CompressedRows)
     assert isinstance(rows_of(X.toarray(), "meta"), DenseRows)
     assert rows_of(X.toarray().astype(np.float64), "meta").X.dtype == torch.float32
-    monkeypatch.setattr(_rows, "free_memory", lambda device: 100)
+    monkeypatch.setattr(rows_room, "free_memory", lambda device: 100)
     assert isinstance(rows_of(X, "meta"), HostRows)
     assert isinstance(rows_of(X.toarray(), "meta"), HostRows)
 
@@ -113,7 +113,7 @@ def net_on_meta(module, objective, batches):
 @pytest.mark.parametrize("kind", ["csr", "dense"])
 @pytest.mark.parametrize("room", [np.inf, 100], ids=["held", "sent"])
 def test_a_step_on_a_device_neither_waits_nor_fetches(monkeypatch, kind, counts, room):
-    monkeypatch.setattr(_rows, "free_memory", lambda device: room)
+    monkeypatch.setattr(rows_room, "free_memory", lambda device: room)
     X = sparse() if kind == "csr" else sparse().toarray()
     cells = Cells(
         X,

@@ -9,7 +9,7 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.manifold import smacof
 from smacof_problems import plain_stress, random_problem
 
-from sklearn_dpvae._smacof import anchored_smacof, guttman_transform
+from sklearn_dpvae.reconstruction._smacof import anchored_smacof, guttman_transform
 
 seeds = st.integers(0, 2**31 - 1)
 
@@ -147,7 +147,7 @@ def test_momentum_saves_steps():
 
 
 def test_first_steps_in_float32_do_not_show(monkeypatch):
-    monkeypatch.setattr("sklearn_dpvae._smacof_task._MIN_ROWS_ROUGH", 300)
+    monkeypatch.setattr("sklearn_dpvae.reconstruction._problem._MIN_ROWS_ROUGH", 300)
     rng = np.random.default_rng(25)
     tissue = rng.uniform(size=(300, 2))
     exact = anchored_smacof(latents=tissue, anchors=(np.arange(4), tissue[:4]), init="random")

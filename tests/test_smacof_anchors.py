@@ -6,8 +6,8 @@ from scipy.spatial.distance import pdist, squareform
 from sklearn.neighbors import kneighbors_graph
 from smacof_problems import plain_stress, random_problem
 
-from sklearn_dpvae._pairs import LatentDissimilarities
-from sklearn_dpvae._smacof import anchored_smacof
+from sklearn_dpvae.reconstruction._pairs import LatentDissimilarities
+from sklearn_dpvae.reconstruction._smacof import anchored_smacof
 
 
 def test_two_forms_of_anchors_agree():
@@ -275,12 +275,12 @@ def test_latents_never_make_more_than_a_block(monkeypatch):
         return made
 
     monkeypatch.setattr(LatentDissimilarities, "block", block)
-    monkeypatch.setattr("sklearn_dpvae._pairs._CPU_BLOCK", 50)
+    monkeypatch.setattr("sklearn_dpvae.reconstruction._pairs._CPU_BLOCK", 50)
     latents = np.random.default_rng(28).normal(size=(330, 3))
     anchors = (np.arange(70), latents[:70, :2])
     whole = anchored_smacof(latents=latents, anchors=anchors)
     assert max(sizes) == 50 * 50
-    monkeypatch.setattr("sklearn_dpvae._pairs._CPU_BLOCK", 1000)
+    monkeypatch.setattr("sklearn_dpvae.reconstruction._pairs._CPU_BLOCK", 1000)
     at_once = anchored_smacof(latents=latents, anchors=anchors)
     np.testing.assert_allclose(whole.embedding, at_once.embedding, atol=1e-6)
 
@@ -300,7 +300,7 @@ def test_device_by_name():
 def small_samples(monkeypatch):
     """Sampling as for many rows, on few."""
     for name in ("_BATCH", "_N_LANDMARKS", "_MAX_LANDMARK_ANCHORS"):
-        monkeypatch.setattr(f"sklearn_dpvae._stochastic.{name}", 300)
+        monkeypatch.setattr(f"sklearn_dpvae.reconstruction._stochastic.{name}", 300)
 
 
 @pytest.mark.parametrize("n_anchors", [0, 30, 500])
@@ -341,7 +341,7 @@ def test_sampling_with_a_penalty_and_with_a_start():
 
 @pytest.mark.usefixtures("small_samples")
 def test_many_rows_are_sampled_unless_told_otherwise(monkeypatch):
-    monkeypatch.setattr("sklearn_dpvae._smacof.MAX_EXACT", 500)
+    monkeypatch.setattr("sklearn_dpvae.reconstruction._smacof.MAX_EXACT", 500)
     latents = np.random.default_rng(27).normal(size=(600, 3))
     options = {"latents": latents, "random_state": 0}
     sampled = anchored_smacof(method="stochastic", **options).embedding

@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 from scipy.spatial.distance import cdist
 
-from sklearn_dpvae import _spatial_autocorrelation
-from sklearn_dpvae._spatial_autocorrelation import geary_c, knn_weights, moran_i, moran_null
+from sklearn_dpvae._utils import autocorrelation
+from sklearn_dpvae._utils.autocorrelation import geary_c, knn_weights, moran_i, moran_null
 
 
 @pytest.fixture
@@ -74,7 +74,7 @@ def test_of_many_samples_few_features_are_made_dense_at_once(rng, monkeypatch, s
     X = sparse.csr_matrix(rng.poisson(0.02, size=(500, 900)).astype(np.float32))
     W = knn_weights(rng.uniform(size=(500, 2)))
     expected = statistic(X, W)
-    monkeypatch.setattr(_spatial_autocorrelation, "_VALUES_PER_CHUNK", 500 * 3)
+    monkeypatch.setattr(autocorrelation, "_VALUES_PER_CHUNK", 500 * 3)
     tracemalloc.start()
     try:
         np.testing.assert_allclose(statistic(X, W), expected)

@@ -5,7 +5,7 @@ import pytest
 from scipy.stats import chi2, spearmanr
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
-from sklearn_dpvae._uncertainty import ErrorModel
+from sklearn_dpvae._fitted.uncertainty import ErrorModel
 from sklearn_dpvae.datasets import make_tissue
 
 

@@ -5,7 +5,7 @@ import numpy as np
 from sklearn_dpvae.metrics import (
     distance_correlation,
     median_position_error,
-    neighbourhood_hits,
+    neighborhood_hits,
     procrustes_disparity,
 )
 
@@ -48,7 +48,7 @@ def score(true, predicted, sections, spacing):
 def _hits(true, predicted, k, sections):
     if np.unique(sections, return_counts=True)[1].min() <= k:
         return None
-    return neighbourhood_hits(true, predicted, k, sections=sections)
+    return neighborhood_hits(true, predicted, k, sections=sections)
 
 
 def mean_over_folds(records):

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_dpvae._losses import distance_preservation, procrustes_misfit
-from sklearn_dpvae._modules import DPVAE
+from sklearn_dpvae._network.dpvae import DPVAE
+from sklearn_dpvae._network.losses import distance_preservation, procrustes_misfit
 
 
 class PlainVAE(nn.Module):

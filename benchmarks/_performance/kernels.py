@@ -3,9 +3,9 @@
 import numpy as np
 import torch
 
-from sklearn_dpvae._layers import Dropout
-from sklearn_dpvae._losses import distance_preservation
-from sklearn_dpvae._modules import DPVAE
+from sklearn_dpvae._network.dpvae import DPVAE
+from sklearn_dpvae._network.layers import Dropout
+from sklearn_dpvae._network.losses import distance_preservation
 
 from .timing import clock
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
-from .._optional import import_optional
+from .._utils.optional import import_optional
 from ..datasets import align_genes, read_sections
 from ..datasets._readers import read_h5ad
 from ..pipeline import make_spatial_pipeline

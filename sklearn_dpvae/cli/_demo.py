@@ -13,7 +13,7 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch
 
-from .._optional import import_optional
+from .._utils.optional import import_optional
 from ..datasets import make_tissue
 from ..pipeline import make_spatial_pipeline
 from ._commands import apply_settings

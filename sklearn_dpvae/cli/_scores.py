@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from ..metrics import distance_correlation, neighbourhood_hits, procrustes_disparity
+from ..metrics import distance_correlation, neighborhood_hits, procrustes_disparity
 
 K = 10
 
-METRICS = (procrustes_disparity, distance_correlation, partial(neighbourhood_hits, k=K))
+METRICS = (procrustes_disparity, distance_correlation, partial(neighborhood_hits, k=K))
 COLUMNS = ("cells", "disparity", "dist. corr.", f"hits@{K}")
 LEGEND = (
     "disparity: Procrustes, 0 best, 1 worst; dist. corr.: Spearman's, of pairwise distances; "

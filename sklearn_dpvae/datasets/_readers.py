@@ -10,8 +10,8 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
 
-from .._optional import import_optional
-from .._validation import check_sections
+from .._utils.optional import import_optional
+from .._utils.validation import check_sections
 from ._genes import align_genes, make_unique, quote
 from ._tenx import read_tenx
 

@@ -15,7 +15,7 @@ import numpy as np
 from scipy import io, sparse
 from sklearn.utils import Bunch
 
-from .._optional import import_optional
+from .._utils.optional import import_optional
 from ._genes import quote
 
 GENE_EXPRESSION = "Gene Expression"

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sklearn.utils import Bunch
 
-from .._optional import import_optional
+from .._utils.optional import import_optional
 from ._download import download
 from ._readers import read_sections
 

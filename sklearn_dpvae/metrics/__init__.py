@@ -6,7 +6,7 @@ from ._distortion import DistortionBounds, distortion_bounds
 from ._mantel import mantel
 from ._neighbors import (
     median_position_error,
-    neighbourhood_hits,
+    neighborhood_hits,
     radius_coverage,
     spot_spacing,
 )
@@ -28,7 +28,7 @@ __all__ = [
     "mantel",
     "median_position_error",
     "moran",
-    "neighbourhood_hits",
+    "neighborhood_hits",
     "procrustes_align",
     "procrustes_disparity",
     "procrustes_distance",

@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_scalar
 
-from .._spatial_autocorrelation import geary_c, knn_weights, moran_i
+from .._utils.autocorrelation import geary_c, knn_weights, moran_i
 from ._checks import check_points, is_one_point, section_parts
 
 

@@ -8,7 +8,7 @@ import warnings
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._validation import check_coords, check_sections
+from .._utils.validation import check_coords, check_sections
 
 
 def check_points(points: ArrayLike, name: str) -> NDArray[np.float64]:

@@ -64,7 +64,7 @@ def _hits(y_true, y_pred, k):
     return float(hits.mean())
 
 
-def neighbourhood_hits(
+def neighborhood_hits(
     y_true: ArrayLike, y_pred: ArrayLike, k: int = 10, *, sections: ArrayLike | None = None
 ) -> float:
     """Mean share of a cell's nearest neighbors in one map that are its neighbors in another.
@@ -102,11 +102,11 @@ def neighbourhood_hits(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae.metrics import neighbourhood_hits
+    >>> from sklearn_dpvae.metrics import neighborhood_hits
     >>> coords = np.array([0.0, 1.0, 3.0, 6.0, 10.0])
-    >>> neighbourhood_hits(coords, -2 * coords, k=2)
+    >>> neighborhood_hits(coords, -2 * coords, k=2)
     1.0
-    >>> neighbourhood_hits(coords, [0.0, 3.0, 1.0, 6.0, 10.0], k=1)
+    >>> neighborhood_hits(coords, [0.0, 3.0, 1.0, 6.0, 10.0], k=1)
     0.2
     """
     check_scalar(k, "k", Integral, min_val=1)

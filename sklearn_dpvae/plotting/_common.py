@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._optional import import_optional
-from .._validation import check_sections
+from .._utils.optional import import_optional
+from .._utils.validation import check_sections
 from ..metrics import procrustes_align
 
 # Okabe and Ito's palette (2008), which color-blind eyes can tell apart, black last.

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import validation_curve
 from sklearn.pipeline import Pipeline
 
-from .._net import TERMS
+from .._training.net import TERMS
 from ._common import HIGHLIGHT, PALETTE, get_axes, pyplot
 
 _TITLES = {

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._landmarks import choose_landmarks
+from ..reconstruction._landmarks import choose_landmarks
 from ._common import (
     aligned,
     as_columns,

@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.base import clone
 
-from .._matrix import check_matrix
-from .._validation import check_sections
+from .._utils.matrix import check_matrix
+from .._utils.validation import check_sections
 from ..metrics import procrustes_disparity
 from ._common import get_axes
 

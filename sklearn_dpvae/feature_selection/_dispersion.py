@@ -7,8 +7,8 @@ validated.
 import numpy as np
 from scipy import sparse
 
+from .._utils.matrix import column_moments, row_blocks
 from ._loess import loess
-from ._matrix import column_moments, row_blocks
 
 # Median absolute deviation of a standard normal variable.
 NORMAL_MAD = 0.6744897501960817

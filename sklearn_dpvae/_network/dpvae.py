@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ._layers import Dropout, EnsembleLayerNorm, EnsembleLinear, GaussianNoise, affine
-from ._likelihoods import LIKELIHOODS
-from ._losses import conditional_divergence, kl_divergence
+from .layers import Dropout, EnsembleLayerNorm, EnsembleLinear, GaussianNoise, affine
+from .likelihoods import LIKELIHOODS
+from .losses import conditional_divergence, kl_divergence
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {
     "relu": nn.ReLU,

@@ -17,14 +17,14 @@ from skorch.hf import AccelerateMixin
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
-from ._accelerator import accelerator_for
-from ._batches import Batches
-from ._losses import (
+from .._network.dpvae import DPVAE
+from .._network.losses import (
     distance_preservation,
     pairwise_distance_preservation,
     procrustes_misfit,
 )
-from ._modules import DPVAE
+from .accelerator import accelerator_for
+from .batches import Batches
 
 # What `history_` holds of every epoch, in this order.
 TERMS = ("loss", "reconstruction", "kl", "distance", "alignment")

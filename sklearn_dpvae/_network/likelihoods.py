@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from ._layers import EnsembleLinear
+from .layers import EnsembleLinear
 
 # exp(-10) to exp(10): a variance of 20,000 means, or one that is Poisson's at any count seen.
 _LOG_THETA_RANGE = (-10.0, 10.0)

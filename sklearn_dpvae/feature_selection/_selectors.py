@@ -12,10 +12,10 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils._param_validation import Interval, RealNotInt, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
+from .._utils.autocorrelation import knn_weights, moran_i, moran_null
+from .._utils.matrix import check_matrix, column_moments
+from .._utils.validation import check_coords, check_sections
 from ._dispersion import select_by_dispersion, select_by_variance
-from ._matrix import check_matrix, column_moments
-from ._spatial_autocorrelation import knn_weights, moran_i, moran_null
-from ._validation import check_coords, check_sections
 
 __all__ = ["HighlyVariableGenes", "SpatiallyVariableGenes"]
 

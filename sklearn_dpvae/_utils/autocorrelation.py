@@ -51,7 +51,7 @@ def knn_weights(coords, n_neighbors=5, *, codes=None, max_share=1.0):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._spatial_autocorrelation import knn_weights
+    >>> from sklearn_dpvae._utils.autocorrelation import knn_weights
     >>> coords = np.array([[0.0], [1.0], [3.0], [7.0]])
     >>> knn_weights(coords, n_neighbors=1).toarray()
     array([[0., 1., 0., 0.],
@@ -115,7 +115,7 @@ def moran_i(X, W, *, chunk_size=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._spatial_autocorrelation import knn_weights, moran_i
+    >>> from sklearn_dpvae._utils.autocorrelation import knn_weights, moran_i
     >>> W = knn_weights(np.arange(6.0), n_neighbors=2)
     >>> X = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1]]).T
     >>> moran_i(X, W).round(2)
@@ -162,7 +162,7 @@ def geary_c(X, W, *, chunk_size=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._spatial_autocorrelation import geary_c, knn_weights
+    >>> from sklearn_dpvae._utils.autocorrelation import geary_c, knn_weights
     >>> W = knn_weights(np.arange(6.0), n_neighbors=2)
     >>> X = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1]]).T
     >>> geary_c(X, W).round(2)
@@ -211,7 +211,7 @@ def moran_null(W):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._spatial_autocorrelation import knn_weights, moran_null
+    >>> from sklearn_dpvae._utils.autocorrelation import knn_weights, moran_null
     >>> expectation, variance = moran_null(knn_weights(np.arange(11.0), n_neighbors=2))
     >>> round(expectation, 3), round(variance, 3)
     (-0.1, 0.068)

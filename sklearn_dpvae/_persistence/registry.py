@@ -9,21 +9,21 @@ import re
 
 # Modules of this package all of whose own classes may be built.
 _OWN = {
-    "_frames",
-    "_layers",
-    "_likelihoods",
-    "_modules",
-    "_net",
+    "_fitted.frames",
+    "_network.layers",
+    "_network.likelihoods",
+    "_network.dpvae",
+    "_training.net",
     "_regressor",
-    "_uncertainty",
+    "_fitted.uncertainty",
     "anndata",
     "decomposition",
-    "feature_selection",
+    "feature_selection._selectors",
     "masks",
     "metrics._procrustes",
     "pipeline",
     "preprocessing",
-    "reconstruction",
+    "reconstruction._anchored_mds",
 }
 
 # By the module that is public.
@@ -54,7 +54,7 @@ _FOREIGN = {
     },
 }
 
-_PACKAGE = __package__
+_PACKAGE = __package__.partition(".")[0]
 
 
 def is_name(name: str) -> bool:
@@ -68,7 +68,7 @@ def name_of(cls: type) -> str | None:
     Examples
     --------
     >>> from sklearn.preprocessing import StandardScaler
-    >>> from sklearn_dpvae._persistence_classes import name_of
+    >>> from sklearn_dpvae._persistence.registry import name_of
     >>> name_of(StandardScaler), name_of(property)
     ('sklearn.preprocessing.StandardScaler', None)
     """

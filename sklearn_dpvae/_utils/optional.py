@@ -30,7 +30,7 @@ def import_optional(name: str, *, extra: str, purpose: str) -> ModuleType:
 
     Examples
     --------
-    >>> from sklearn_dpvae._optional import import_optional
+    >>> from sklearn_dpvae._utils.optional import import_optional
     >>> import_optional("json", extra="anndata", purpose="reading").loads("[1]")
     [1]
     """

@@ -13,8 +13,8 @@ import scipy.sparse as sp
 import torch
 from torch import Tensor
 
-from ._rows import rows_of, send_batch
-from .masks import EdgeMask, GroupMask
+from .pairs import EdgeMask, GroupMask
+from .rows import rows_of, send_batch
 
 # In a batch of a masked fit, each randomly drawn cell brings up to so many of its masked
 # neighbors along. Drawn one by one, hardly two cells of a batch would be a pair.

@@ -8,7 +8,7 @@ from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from ._majorize import majorize, majorize_twice
-from ._smacof_task import Task
+from ._problem import Task
 from ._stochastic import solve_by_sampling
 
 # Above this many rows of latents, ``method="auto"`` samples pairs.

@@ -43,7 +43,7 @@ def loess(x, y, span=0.3):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._loess import loess
+    >>> from sklearn_dpvae.feature_selection._loess import loess
     >>> x = np.linspace(0, 1, 50)
     >>> bool(np.allclose(loess(x, 3 * x**2 - x), 3 * x**2 - x))
     True

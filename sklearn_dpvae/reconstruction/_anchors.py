@@ -5,7 +5,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
 from sklearn.utils import check_array
 
-from ._validation import known_rows
+from .._utils.validation import known_rows
 
 # Anchors count as lying on one line (or plane) below this ratio of extents.
 _DEGENERATE = 1e-6
@@ -42,7 +42,7 @@ def check_anchors(anchors, n_samples, n_dims=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._anchors import check_anchors
+    >>> from sklearn_dpvae.reconstruction._anchors import check_anchors
     >>> known = [[np.nan, np.nan], [1.0, 2.0], [np.nan, np.nan]]
     >>> check_anchors(known, 3)
     (array([1]), array([[1., 2.]]))

@@ -96,7 +96,7 @@ def column_moments(X):
     Examples
     --------
     >>> from scipy import sparse
-    >>> from sklearn_dpvae._matrix import column_moments
+    >>> from sklearn_dpvae._utils.matrix import column_moments
     >>> mean, variance = column_moments(sparse.csr_matrix([[0.0, 2.0], [4.0, 2.0]]))
     >>> mean, variance
     (array([2., 2.]), array([4., 0.]))

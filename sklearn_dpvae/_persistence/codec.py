@@ -16,8 +16,8 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from ._net import DPVAENet, build_net
-from ._persistence_classes import class_of, is_name, name_of
+from .._training.net import DPVAENet, build_net
+from .registry import class_of, is_name, name_of
 
 # Kinds of dtypes that are plain numbers or text: bool, integers, floats, complex, str, bytes.
 _ARRAY_KINDS = "biufcUS"

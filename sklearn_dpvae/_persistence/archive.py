@@ -26,7 +26,7 @@ import sklearn
 import torch
 from sklearn.exceptions import InconsistentVersionWarning
 
-from ._persistence_objects import Decoder, Encoder
+from .codec import Decoder, Encoder
 
 FORMAT = "sklearn-dpvae model"
 FORMAT_VERSION = 1
@@ -92,7 +92,7 @@ def save(model: Any, path: "str | os.PathLike[str]") -> None:
     >>> bool((loaded.predict(tissue.X) == model.predict(tissue.X)).all())
     True
     """
-    from . import __version__
+    from .. import __version__
 
     encoder = Encoder()
     tree = encoder.encode(model, type(model).__name__)
@@ -223,7 +223,7 @@ def _check_manifest(data: bytes, path: Path) -> dict:
     if not is_ours or not well_formed:
         raise ValueError(f"{path} is not a model file that sklearn_dpvae.save wrote.")
     if not 1 <= version <= FORMAT_VERSION:
-        from . import __version__
+        from .. import __version__
 
         raise ValueError(
             f"{path} has format version {version}, but sklearn-dpvae {__version__} reads up to "

@@ -15,19 +15,19 @@ import torch
 from sklearn.utils import check_random_state
 from sklearn.utils.validation import validate_data
 
-from ._batches import Batches, Cells
-from ._counts import check_counts, log_normalize, median_library_size, standardization
-from ._encoding import average, encode_members, in_common_pose
-from ._ensemble import balanced_subsets, out_of_bag, take_out_poses
-from ._frames import SectionFrames
-from ._likelihoods import LIKELIHOODS
-from ._losses import log_scale_init
-from ._modules import DPVAE, StandardizedCounts
-from ._net import Objective, build_net, train
-from ._uncertainty import ErrorModel
-from ._validation import check_coords, check_sections, find_labels
-from .masks import GroupMask, build_mask
-from .metrics import procrustes_align
+from .._network.dpvae import DPVAE, StandardizedCounts
+from .._network.likelihoods import LIKELIHOODS
+from .._network.losses import log_scale_init
+from .._training.batches import Batches, Cells
+from .._training.net import Objective, build_net, train
+from .._training.pairs import GroupMask, build_mask
+from .._utils.validation import check_coords, check_sections, find_labels
+from ..metrics import procrustes_align
+from .counts import check_counts, log_normalize, median_library_size, standardization
+from .encoding import average, encode_members, in_common_pose
+from .ensemble import balanced_subsets, out_of_bag, take_out_poses
+from .frames import SectionFrames
+from .uncertainty import ErrorModel
 
 # What max_epochs="auto" stands for, in steps of the optimizer and in passes over the cells.
 _AUTO_STEPS = 600

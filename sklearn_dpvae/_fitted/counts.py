@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from sklearn.utils import check_array
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
-from ._modules import StandardizedCounts
+from .._network.dpvae import StandardizedCounts
 
 
 def check_counts(counts, n_samples, *, name="counts"):

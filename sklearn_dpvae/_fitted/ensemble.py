@@ -6,8 +6,8 @@ Imports the metrics and the module.
 import numpy as np
 import torch
 
-from ._modules import DPVAE
-from .metrics import procrustes_align
+from .._network.dpvae import DPVAE
+from ..metrics import procrustes_align
 
 
 def balanced_subsets(codes, n_members, share, rng):

@@ -111,7 +111,7 @@ def place_pointwise(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._landmarks import place_pointwise
+    >>> from sklearn_dpvae.reconstruction._landmarks import place_pointwise
     >>> corners = np.array([[0.0, 0.0], [1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
     >>> place_pointwise([[1.0, 0.5]], 2 * corners, corners, scale=2.0).round(6)
     array([[0.5 , 0.25]])
@@ -234,7 +234,7 @@ def choose_landmarks(points, n_landmarks, *, codes=None, method="kmeans", random
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._landmarks import choose_landmarks
+    >>> from sklearn_dpvae.reconstruction._landmarks import choose_landmarks
     >>> line = np.arange(9.0)[:, None]
     >>> choose_landmarks(line, 3, method="farthest", random_state=0)
     array([0, 5, 8])

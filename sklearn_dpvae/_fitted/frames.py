@@ -8,11 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.spatial.distance import pdist
 
-from ._anchors import estimate_scale
-from ._landmarks import choose_landmarks, place_pointwise
-from ._smacof import anchored_smacof
-from ._validation import check_sections, find_labels
-from .metrics import ProcrustesTransform, procrustes_align
+from .._utils.validation import check_sections, find_labels
+from ..metrics import ProcrustesTransform, procrustes_align
+from ..reconstruction._anchors import estimate_scale
+from ..reconstruction._landmarks import choose_landmarks, place_pointwise
+from ..reconstruction._smacof import anchored_smacof
 
 
 @dataclass(frozen=True, eq=False)
