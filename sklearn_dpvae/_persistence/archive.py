@@ -11,13 +11,11 @@ A file is a zip archive, stored without compression:
 Only classes of `_persistence_classes` are ever built. Stands on `_persistence_objects`.
 """
 
-import contextlib
 import hashlib
 import json
 import os
 import warnings
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ import sklearn
 import torch
 from sklearn.exceptions import InconsistentVersionWarning
 
+from .._utils.files import replacing
 from .codec import Decoder, Encoder
 
 FORMAT = "sklearn-dpvae model"
@@ -108,7 +107,7 @@ def save(model: Any, path: "str | os.PathLike[str]") -> None:
         },
         "sha256": {name: hashlib.sha256(data).hexdigest() for name, data in members.items()},
     }
-    with _replacing(Path(path)) as scratch, zipfile.ZipFile(scratch, "x") as archive:
+    with replacing(path) as scratch, zipfile.ZipFile(scratch, "x") as archive:
         for name, data in {_MANIFEST: _to_json(manifest), **members}.items():
             archive.writestr(zipfile.ZipInfo(name, _DATE), data)
 
@@ -255,16 +254,3 @@ def _warn_of_versions(foreign: set[str], manifest: dict) -> None:
 
 def _to_json(tree: Any) -> bytes:
     return json.dumps(tree, allow_nan=False, ensure_ascii=False, indent=1).encode()
-
-
-@contextlib.contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Name of a scratch file beside `path`, which takes its place when all went well."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield scratch
-        with open(scratch, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)

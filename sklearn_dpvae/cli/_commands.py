@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from .._utils.files import replacing
 from .._utils.optional import import_optional
 from ..datasets import align_genes, read_sections
 from ..datasets._readers import read_h5ad
 from ..pipeline import make_spatial_pipeline
-from ._files import check_output, load_model, replacing, save_model, write_csv
+from ._files import check_output, load_model, save_model, write_csv
 from ._scores import print_scores, scores
 
 

@@ -13,11 +13,12 @@ from sklearn.neighbors import KNeighborsRegressor
 from sklearn.pipeline import make_pipeline
 from sklearn.utils import Bunch
 
+from .._utils.files import replacing
 from .._utils.optional import import_optional
 from ..datasets import make_tissue
 from ..pipeline import make_spatial_pipeline
 from ._commands import apply_settings
-from ._files import check_output, replacing
+from ._files import check_output
 from ._scores import print_scores, scores
 
 N_GENES = 300

@@ -1,10 +1,8 @@
 """Model files and tables, written at once or not at all."""
 
-import contextlib
 import csv
 import os
 import zipfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,19 +10,9 @@ import joblib
 import numpy as np
 
 from .. import __version__
+from .._utils.files import replacing
 
 FORMAT = "sklearn-dpvae model"
-
-
-@contextlib.contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give the name of a scratch file beside `path`, which takes its place in the end."""
-    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
-    try:
-        yield scratch
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
 
 
 def check_output(path: str, suffixes: tuple[str, ...] = ()) -> Path:

@@ -1,0 +1,47 @@
+"""Files that are written whole or not at all. Imports nothing of this package."""
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def replacing(path: "str | os.PathLike[str]") -> Iterator[Path]:
+    """Give the name of a scratch file that takes the place of `path` once the block succeeds.
+
+    An older file at `path` stays as it was if the block fails or is interrupted.
+
+    Parameters
+    ----------
+    path : path-like
+        The file to write.
+
+    Yields
+    ------
+    scratch : Path
+        Beside `path`, so that both are on one disk, and with the same suffix, which tells many
+        writers the format. It does not exist yet.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from sklearn_dpvae._utils.files import replacing
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     target = Path(folder) / "numbers.txt"
+    ...     with replacing(target) as scratch:
+    ...         written = scratch.write_text("1 2 3")
+    ...     target.read_text()
+    '1 2 3'
+    """
+    path = Path(path)
+    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    try:
+        yield scratch
+        # Without this, a crash of the machine could leave the new name on an empty file.
+        with open(scratch, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
