@@ -1,13 +1,14 @@
 """The estimator: parameters, then fit, predict and transform in reading order.
 
-Assembles the net, the metrics and the reconstruction; what they compute is in their own files.
+It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import (
     BaseEstimator,
     ClassNamePrefixFeaturesOutMixin,
@@ -15,20 +16,29 @@ from sklearn.base import (
     TransformerMixin,
     _fit_context,
 )
-from sklearn.utils import (
-    check_array,
-    check_consistent_length,
-)
+from sklearn.utils import check_array, check_consistent_length, check_random_state, check_X_y
 from sklearn.utils._param_validation import Interval, StrOptions
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
-from ._fitted.encoding import encode, encode_with_spread, in_float64
-from ._fitted.fitting import ReferenceFitter, batch_codes
-from ._fitted.frames import solve_jointly, solve_with_anchors
-from ._network.dpvae import ACTIVATIONS
+from ._fitted.encoding import encode_with_disagreement, in_float64
+from ._fitted.fitting import fit_reference
+from ._fitted.frames import SectionFrames
+from ._fitted.model import FittedModel
+from ._fitted.placement import PLACEMENTS, Placement, make_placement
+from ._fitted.reference import (
+    batch_codes,
+    check_hidden_layer_sizes,
+    check_levels,
+    check_reference,
+)
+from ._fitted.settings import FitSettings
+from ._fitted.uncertainty import ErrorModel
+from ._network.blocks import ACTIVATIONS
+from ._network.dpvae import DPVAE
 from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
 from ._network.losses import DISTANCE_LOSSES
-from ._training.net import PRECISIONS
+from ._network.objective import PRECISIONS
+from ._training.devices import pick_device
 from ._utils.validation import check_coords
 from .masks import MASKS
 from .metrics import procrustes_disparity
@@ -36,7 +46,6 @@ from .reconstruction._anchors import check_anchors
 
 
 class DPVAESpatialRegressor(
-    ReferenceFitter,
     ClassNamePrefixFeaturesOutMixin,
     TransformerMixin,
     RegressorMixin,
@@ -142,10 +151,10 @@ class DPVAESpatialRegressor(
 
     Attributes
     ----------
-    net_ : skorch.NeuralNet
-        The trained net.
+    fitted_ : FittedModel
+        What the fit has learned, as one value. The following attributes are read from it.
     module_ : torch.nn.Module
-        Its module, on the CPU and in evaluation mode.
+        The networks, on the CPU and in evaluation mode.
     n_components_ : int
         Size of the latent that is the map.
     scale_ : float
@@ -154,6 +163,9 @@ class DPVAESpatialRegressor(
         Labels of the sections of the last fit.
     frames_ : SectionFrames
         From latents to the positions of each section.
+    placement_ : Placement
+        What `reconstruction` stands for; its `pointwise` says whether each row is answered by
+        itself.
     error_model_ : ErrorModel
         What `predict` with ``return_std=True`` goes by.
     batches_ : ndarray or None
@@ -161,8 +173,9 @@ class DPVAESpatialRegressor(
     library_size_ : float or None
         Median library size of the counts that were explained.
     history_ : list of dict
-        For each epoch: loss, reconstruction, kl, distance, alignment, scale (c, in scaled units),
-        dur (seconds), and valid_stress with `early_stopping`.
+        For each epoch: loss, its terms (reconstruction, kl, distance, alignment), scale (c, in
+        scaled units), dur (seconds), and valid_stress with `early_stopping`. A term of weight 0
+        is measured on some cells of one batch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -222,7 +235,7 @@ class DPVAESpatialRegressor(
         "lr": [Interval(Real, 0, None, closed="neither")],
         "lr_schedule": [StrOptions({"one_cycle", "constant"})],
         "batch_size": [Interval(Integral, 3, None, closed="left"), None],
-        "reconstruction": [StrOptions({"auto", "latent", "reference", "mds"})],
+        "reconstruction": [StrOptions(set(PLACEMENTS))],
         "n_landmarks": [Interval(Integral, 3, None, closed="left")],
         "warm_start": ["boolean"],
         "early_stopping": ["boolean"],
@@ -237,40 +250,40 @@ class DPVAESpatialRegressor(
 
     def __init__(
         self,
-        n_components=None,
+        n_components: int | tuple[int, ...] | None = None,
         *,
-        distance_weight=1.0,
-        alignment_weight=3.0,
-        kl_weight=1.0,
-        elbo_weight="per_gene",
-        distance_loss="absolute",
-        likelihood="gaussian",
-        mask=None,
-        n_estimators=8,
-        max_samples=0.8,
-        hidden_layer_sizes=(128, 128),
-        activation="silu",
-        layer_norm=True,
-        dropout=0.3,
-        input_dropout=0.0,
-        input_noise=0.0,
-        weight_decay=0.01,
-        max_epochs="auto",
-        lr=5e-3,
-        lr_schedule="one_cycle",
-        batch_size=128,
-        reconstruction="auto",
-        n_landmarks=800,
-        warm_start=False,
-        early_stopping=False,
-        validation_fraction=0.1,
-        patience=10,
-        device="auto",
-        precision="float32",
-        callbacks=None,
-        verbose=0,
-        random_state=None,
-    ):
+        distance_weight: float = 1.0,
+        alignment_weight: float = 3.0,
+        kl_weight: float = 1.0,
+        elbo_weight: float | str = "per_gene",
+        distance_loss: str = "absolute",
+        likelihood: str = "gaussian",
+        mask: Any = None,
+        n_estimators: int = 8,
+        max_samples: float = 0.8,
+        hidden_layer_sizes: tuple[int, ...] = (128, 128),
+        activation: str = "silu",
+        layer_norm: bool = True,
+        dropout: float = 0.3,
+        input_dropout: float = 0.0,
+        input_noise: float = 0.0,
+        weight_decay: float = 0.01,
+        max_epochs: int | str = "auto",
+        lr: float = 5e-3,
+        lr_schedule: str = "one_cycle",
+        batch_size: int | None = 128,
+        reconstruction: str = "auto",
+        n_landmarks: int = 800,
+        warm_start: bool = False,
+        early_stopping: bool = False,
+        validation_fraction: float = 0.1,
+        patience: int = 10,
+        device: str = "auto",
+        precision: str = "float32",
+        callbacks: list | tuple | None = None,
+        verbose: int = 0,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.distance_weight = distance_weight
         self.alignment_weight = alignment_weight
@@ -305,7 +318,15 @@ class DPVAESpatialRegressor(
         self.random_state = random_state
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, *, sections=None, batch=None, counts=None):
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: ArrayLike | None = None,
+    ) -> Self:
         """Learn from cells whose positions are known.
 
         Parameters
@@ -334,11 +355,19 @@ class DPVAESpatialRegressor(
             than three cells or no extent, or a parameter is out of range. The estimator stays as
             it was.
         """
-        resume = self.warm_start and hasattr(self, "net_")
+        resume = self.fitted_ if self.warm_start and hasattr(self, "fitted_") else None
         return self._fit(X, y, sections, batch, counts, resume=resume)
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def partial_fit(self, X, y, *, sections=None, batch=None, counts=None):
+    def partial_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: ArrayLike | None = None,
+    ) -> Self:
         """Fine-tune a fitted model on located cells, as a rule of another section.
 
         Goes on from the weights at a tenth of the learning rate, on the given cells alone; the
@@ -359,12 +388,80 @@ class DPVAESpatialRegressor(
         ValueError
             As `fit`, and if features or dimensions differ from those of the fitted model.
         """
-        fitted = hasattr(self, "net_")
-        return self._fit(X, y, sections, batch, counts, resume=fitted, fine_tune=fitted)
+        resume = getattr(self, "fitted_", None)
+        return self._fit(
+            X, y, sections, batch, counts, resume=resume, fine_tune=resume is not None
+        )
+
+    def _fit(
+        self,
+        X: Any,
+        y: Any,
+        sections: Any,
+        batch: Any,
+        counts: Any,
+        *,
+        resume: FittedModel | None,
+        fine_tune: bool = False,
+    ) -> Self:
+        """Check all, fit, and only then set what is learned."""
+        given = X
+        X, y = self._check_fit(X, y, reset=resume is None)
+        hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
+        data = check_reference(
+            X,
+            y,
+            sections=sections,
+            batch=batch,
+            counts=counts,
+            mask=self.mask,
+            likelihood=self.likelihood,
+            resume=resume,
+            name=type(self).__name__,
+        )
+        settings = FitSettings.of(
+            self.get_params(deep=False)
+            | {
+                "device": pick_device(self.device),
+                "hidden_layer_sizes": hidden_layer_sizes,
+                "verbose": int(self.verbose),
+            },
+            levels=check_levels(self.n_components, data.coords.shape[1], resume),
+            seed=int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)),
+        )
+        if fine_tune:
+            settings = settings.for_fine_tuning()
+        fitted = fit_reference(data, settings, resume)
+        if resume is None:
+            validate_data(self, given, skip_check_array=True)
+        self._flat_y = np.ndim(y) == 1
+        self.fitted_ = fitted
+        return self
+
+    def _check_fit(self, X: Any, y: Any, *, reset: bool) -> tuple[Any, Any]:
+        """X and y, checked as scikit-learn does; no attribute is set."""
+        options: dict[str, Any] = {
+            "accept_sparse": "csr",
+            "dtype": [np.float32, np.float64],
+            "multi_output": True,
+            "y_numeric": True,
+            "ensure_min_samples": 2,
+        }
+        if not reset:
+            return validate_data(self, X, y, reset=False, **options)
+        # What it raises would else come after the training.
+        _get_feature_names(X)
+        return check_X_y(X, y, estimator=self, **options)
 
     def predict(
-        self, X, *, anchors=None, sections=None, return_std=False, underdetermined="error"
-    ):
+        self,
+        X: ArrayLike,
+        *,
+        anchors: Any = None,
+        sections: ArrayLike | None = None,
+        return_std: bool = False,
+        underdetermined: str = "error",
+    ) -> Any:
         """Predict positions.
 
         Parameters
@@ -409,25 +506,27 @@ class DPVAESpatialRegressor(
         ``2 * (n_dims + 1)`` or more; with fewer, in the same way, from landmarks of the
         reference section in whose frame the start is.
         """
-        check_is_fitted(self, "net_")
+        check_is_fitted(self)
         if underdetermined not in ("error", "allow"):
             raise ValueError(
                 f'underdetermined must be "error" or "allow", got {underdetermined!r}.'
             )
-        X = self._validate_query(X)
-        latents, spread = encode_with_spread(self.module_, X)
-        coords = self._place(latents, sections)
+        checked, fitted = self._check_query(X), self.fitted_
+        latents, disagreement = encode_with_disagreement(fitted.module, checked)
+        coords = fitted.place(latents, self.placement_, sections)
         if anchors is not None:
-            coords = self._impute(latents, coords, anchors, sections, underdetermined)
-        coords = self._shape_like_y(coords)
+            coords = fitted.impute(
+                latents, coords, anchors, sections, underdetermined=underdetermined
+            )
+        placed = coords[:, 0] if self._flat_y else coords
         if not return_std:
-            return coords
-        std = self.error_model_.std(latents, spread, X, self.frames_.n_dims)
+            return placed
+        std = fitted.error_model.std(latents, disagreement, checked, coords.shape[1])
         if anchors is not None:
-            std[check_anchors(anchors, len(latents), self.frames_.n_dims)[0]] = 0.0
-        return coords, std
+            std[check_anchors(anchors, *coords.shape)[0]] = 0.0
+        return placed, std
 
-    def calibrate(self, X, y, *, sections=None):
+    def calibrate(self, X: ArrayLike, y: ArrayLike, *, sections: ArrayLike | None = None) -> Self:
         """Calibrate the uncertainty on located cells that no step was fitted on.
 
         Without it, `return_std` goes by the cells that a member of the ensemble was not trained
@@ -451,21 +550,20 @@ class DPVAESpatialRegressor(
         ValueError
             If `X` and `y` do not match each other or the model.
         """
-        check_is_fitted(self, "net_")
-        X = self._validate_query(X)
-        y = check_coords(y, name="y")
-        check_consistent_length(X, y)
-        latents, spread = encode_with_spread(self.module_, X)
-        placed = self._place(latents, sections)
-        if placed.shape != y.shape:
+        check_is_fitted(self)
+        checked = self._check_query(X)
+        truth = check_coords(y, name="y")
+        check_consistent_length(checked, truth)
+        n_dims = self.fitted_.frames.n_dims
+        if truth.shape[1] != n_dims:
             raise ValueError(
-                f"y has {y.shape[1]} dimension(s) but the model was fitted on {placed.shape[1]}."
+                f"y has {truth.shape[1]} dimension(s) but the model was fitted on {n_dims}. Pass "
+                "positions of the same dimension."
             )
-        errors = np.linalg.norm(placed - y, axis=1)
-        self.error_model_ = self.error_model_.calibrated(latents, spread, X, errors)
+        self.fitted_ = self.fitted_.calibrated(checked, truth, self.placement_, sections)
         return self
 
-    def predict_radius(self, X, *, level=0.95):
+    def predict_radius(self, X: ArrayLike, *, level: float = 0.95) -> NDArray[np.float64]:
         """Distance from the predicted position that holds the true one with a probability.
 
         By split conformal prediction: among cells like those that the model is calibrated on
@@ -487,45 +585,12 @@ class DPVAESpatialRegressor(
         ValueError
             If `level` is not between 0 and 1.
         """
-        check_is_fitted(self, "net_")
+        check_is_fitted(self)
         if not isinstance(level, Real) or not 0 < level < 1:
             raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")
-        X = self._validate_query(X)
-        latents, spread = encode_with_spread(self.module_, X)
-        return self.error_model_.radius(latents, spread, X, level)
-
-    def _place(self, latents, sections):
-        """Positions without anchors, by the reconstruction asked for."""
-        how = self.reconstruction
-        direct = self.n_components_ == self.frames_.n_dims if how == "auto" else how == "latent"
-        if direct:
-            return self.frames_.place_by_similarity(latents, sections)
-        coords = self.frames_.place_by_landmarks(latents, self.scale_, sections)
-        if how == "mds":
-            for _, rows in self.frames_.by_rows(sections, len(coords)):
-                coords[rows] = solve_jointly(
-                    latents[rows], coords[rows], self.scale_, seed=self._seed
-                )
-        return coords
-
-    def _impute(self, latents, coords, anchors, sections, underdetermined):
-        """Positions given some of them, solved for each section that has known ones."""
-        indices, known = check_anchors(anchors, *coords.shape)
-        for frame, rows in self.frames_.by_rows(sections, len(coords)):
-            here = np.isin(indices, rows)
-            if here.any():
-                coords[rows] = solve_with_anchors(
-                    latents[rows],
-                    coords[rows],
-                    frame.scale(default=self.scale_),
-                    (np.searchsorted(rows, indices[here]), known[here]),
-                    underdetermined=underdetermined,
-                    seed=self._seed,
-                )
-        return coords
-
-    def _shape_like_y(self, coords):
-        return coords[:, 0] if self._flat_y else coords
+        checked = self._check_query(X)
+        latents, disagreement = encode_with_disagreement(self.fitted_.module, checked)
+        return self.fitted_.error_model.radius(latents, disagreement, checked, level)
 
     def score(self, X, y, *, sections=None):
         """1 - Procrustes disparity: R^2 after the best similarity.
@@ -545,7 +610,7 @@ class DPVAESpatialRegressor(
         """
         return 1.0 - procrustes_disparity(y, self.predict(X), sections=sections)
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Latents: posterior means, averaged over the networks in the pose of the first.
 
         Parameters
@@ -556,11 +621,18 @@ class DPVAESpatialRegressor(
         -------
         ndarray of shape (n_cells, n_components), in the dtype of `X` if that is a float
         """
-        check_is_fitted(self, "net_")
-        X = self._validate_query(X)
-        return encode(self.module_, X).astype(X.dtype, copy=False)
+        check_is_fitted(self)
+        checked = self._check_query(X)
+        latents, _ = encode_with_disagreement(self.fitted_.module, checked)
+        return latents.astype(checked.dtype, copy=False)
 
-    def inverse_transform(self, Z, *, batch=None, library_size=None):
+    def inverse_transform(
+        self,
+        Z: ArrayLike,
+        *,
+        batch: ArrayLike | None = None,
+        library_size: ArrayLike | None = None,
+    ) -> NDArray[Any]:
         """Expected expression at given latents.
 
         Parameters
@@ -583,22 +655,22 @@ class DPVAESpatialRegressor(
         ValueError
             If `Z` has another number of columns than the model has latent components.
         """
-        check_is_fitted(self, "net_")
-        Z = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
-        if Z.shape[1] != self.n_components_:
+        check_is_fitted(self)
+        latents = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
+        if latents.shape[1] != self.n_components_:
             raise ValueError(
-                f"Z has {Z.shape[1]} columns but the model has {self.n_components_} latent "
+                f"Z has {latents.shape[1]} columns but the model has {self.n_components_} latent "
                 "components. Pass what transform returns."
             )
-        library = self._check_library_size(library_size, len(Z))
-        batch = batch_codes(batch, self.batches_, len(Z))
-        batch = None if batch is None else torch.from_numpy(batch)
+        library = self._check_library_size(library_size, len(latents))
+        codes = batch_codes(batch, self.batches_, len(latents))
+        known = None if codes is None else torch.from_numpy(codes)
         module = in_float64(self.module_)
         with torch.no_grad():
-            expected = module.decode(torch.from_numpy(Z.astype(np.float64)), library, batch)
-        return expected.numpy().astype(Z.dtype, copy=False)
+            expected = module.decode(torch.from_numpy(latents.astype(np.float64)), library, known)
+        return expected.numpy().astype(latents.dtype, copy=False)
 
-    def _check_library_size(self, library_size, n_samples):
+    def _check_library_size(self, library_size: Any, n_samples: int) -> torch.Tensor | None:
         """A library size for each row, as a tensor; None where the likelihood knows of none."""
         if self.library_size_ is None:
             return None
@@ -613,20 +685,65 @@ class DPVAESpatialRegressor(
         return torch.from_numpy(np.broadcast_to(library, n_samples).copy())
 
     @property
-    def module_(self):
-        """The trained torch module, on the CPU and in evaluation mode."""
-        return self.net_.module_
+    def module_(self) -> DPVAE:
+        return self.fitted_.module
 
-    def _validate_query(self, X):
+    @property
+    def n_components_(self) -> int:
+        return self.fitted_.module.n_components
+
+    @property
+    def scale_(self) -> float:
+        return self.fitted_.scale
+
+    @property
+    def sections_(self) -> NDArray[Any]:
+        return self.fitted_.labels
+
+    @property
+    def frames_(self) -> SectionFrames:
+        return self.fitted_.frames
+
+    @property
+    def placement_(self) -> Placement:
+        return make_placement(
+            self.reconstruction,
+            n_components=self.n_components_,
+            n_dims=self.fitted_.frames.n_dims,
+            scale=self.fitted_.scale,
+            seed=self.fitted_.seed,
+        )
+
+    @property
+    def error_model_(self) -> ErrorModel:
+        return self.fitted_.error_model
+
+    @property
+    def batches_(self) -> NDArray[Any] | None:
+        return self.fitted_.batches
+
+    @property
+    def library_size_(self) -> float | None:
+        return self.fitted_.library_size
+
+    @property
+    def history_(self) -> list[dict[str, Any]]:
+        return self.fitted_.history
+
+    @property
+    def n_iter_(self) -> int:
+        return len(self.fitted_.history)
+
+    def _check_query(self, X: Any) -> Any:
         return validate_data(
             self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
         )
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self.n_components_
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.input_tags.positive_only = self.likelihood in COUNT_LIKELIHOODS

@@ -271,15 +271,18 @@ def _placement_gradients(
     regressor: DPVAESpatialRegressor, latents: NDArray[np.float64], sections: ArrayLike | None
 ) -> NDArray[np.float64]:
     """Derivatives of positions by latents, (n_cells, n_dims, n_components)."""
-    if regressor.reconstruction == "mds":
-        regressor = copy.copy(regressor).set_params(reconstruction="auto")
+    placement = regressor.placement_
+    if not placement.pointwise:
+        placement = copy.copy(regressor).set_params(reconstruction="auto").placement_
     if sections is not None:
         check_sections(sections, len(latents))
     step = _STEP * latents.std()
     slopes = []
     for k in range(latents.shape[1]):
         shift = step * np.eye(latents.shape[1])[k]
-        ahead, behind = (regressor._place(latents + s, sections) for s in (shift, -shift))
+        ahead, behind = (
+            regressor.fitted_.place(latents + s, placement, sections) for s in (shift, -shift)
+        )
         slopes.append((ahead - behind) / (2 * step))
     return np.stack(slopes, axis=2)
 

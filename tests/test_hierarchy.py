@@ -61,10 +61,10 @@ def test_kl_of_the_module_is_the_sum_over_its_levels(monkeypatch):
     mean, log_var = module.posterior(module.encoder(x.expand(2, -1, -1)))
     expected = torch.zeros(2, 5, dtype=torch.float64)
     z = mean + noise[0] * (0.5 * log_var).exp()
-    for rung, eps in zip(module.rungs, noise[1:], strict=True):
-        mean_up, log_var_up = rung.up(z)
+    for level, eps in zip(module.levels, noise[1:], strict=True):
+        mean_up, log_var_up = level.up(z)
         z_up = mean_up + eps * (0.5 * log_var_up).exp()
-        expected -= normal(mean, log_var).entropy() + normal(*rung.down(z_up)).log_prob(z)
+        expected -= normal(mean, log_var).entropy() + normal(*level.down(z_up)).log_prob(z)
         z, mean, log_var = z_up, mean_up, log_var_up
     prior = normal(torch.zeros_like(mean), torch.zeros_like(mean))
     expected += kl_divergence(normal(mean, log_var), prior)
@@ -91,8 +91,8 @@ def test_the_bound_is_tight_where_the_posterior_is_exact():
     module = DPVAE(1, (1, 1), hidden_layer_sizes=(4,)).double()
     module.encoder = torch.nn.Identity()
     module.posterior = LinearGaussian(b * total1 / total_x, total1 * vx / total_x)
-    module.rungs[0].up = LinearGaussian(a / total1, v1 / total1)
-    module.rungs[0].down = LinearGaussian(a, v1)
+    module.levels[0].up = LinearGaussian(a / total1, v1 / total1)
+    module.levels[0].down = LinearGaussian(a, v1)
     module.decoder = torch.nn.Identity()
     torch.manual_seed(0)
     x = torch.tensor([[-2.0], [0.1], [1.7]], dtype=torch.float64)
@@ -108,7 +108,7 @@ def test_the_bound_is_tight_where_the_posterior_is_exact():
 def test_one_level_is_the_plain_model_bit_for_bit(scaled):
     X, coords, _ = scaled
     plain, default, one = (quick(n_components=n).fit(X, coords) for n in (2, None, (2,)))
-    assert not len(one.module_.rungs)
+    assert not len(one.module_.levels)
     for model in (default, one):
         np.testing.assert_array_equal(model.predict(X), plain.predict(X))
         assert [row["loss"] for row in model.history_] == [row["loss"] for row in plain.history_]

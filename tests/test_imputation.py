@@ -5,7 +5,8 @@ import pytest
 from scipy.spatial import procrustes
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
-from sklearn_dpvae._fitted.frames import SectionFrame, SectionFrames, solve_with_anchors
+from sklearn_dpvae._fitted.frames import SectionFrame, SectionFrames
+from sklearn_dpvae._fitted.placement import place_with_anchors
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
@@ -98,11 +99,11 @@ def test_c_comes_from_many_anchors_or_else_from_the_reference(n_anchors, shrunk)
     coords = rng.uniform(0, 10, size=(60, 2))
     reference = rng.uniform(0, 10, size=(80, 2))
     frames = reference_of(0.5 * reference, reference, np.repeat(["a", "b"], [50, 30]))
-    scale = frames.default.scale(default=7.0)
+    scale = frames.frames[frames.default].scale(default=7.0)
     assert scale == pytest.approx(0.5)
     # The latents of a query may be shrunk against those of the reference.
     latents = coords * (0.2 if shrunk else 0.5)
-    placed = solve_with_anchors(
+    placed = place_with_anchors(
         latents,
         -latents,
         scale,
@@ -118,8 +119,8 @@ def test_c_of_a_section_is_that_of_its_own_landmarks():
     coords = rng.uniform(0, 10, size=(80, 2))
     sections = np.repeat(["a", "b"], 40)
     frames = reference_of(coords * np.where(sections == "a", 0.5, 3.0)[:, None], coords, sections)
-    assert frames.frames["a"].scale(default=7.0) == pytest.approx(0.5)
-    assert frames.frames["b"].scale(default=7.0) == pytest.approx(3.0)
+    assert frames.frames[0].scale(default=7.0) == pytest.approx(0.5)
+    assert frames.frames[1].scale(default=7.0) == pytest.approx(3.0)
 
 
 def test_c_of_landmarks_that_tell_nothing_is_the_default():

@@ -12,9 +12,10 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklearn_dpvae._network.dpvae import DPVAE
 from sklearn_dpvae._training import rows as rows_room
-from sklearn_dpvae._training.batches import Batches, Cells
-from sklearn_dpvae._training.net import Objective, build_net
+from sklearn_dpvae._training.batches import Batches
+from sklearn_dpvae._training.loop import build_net
 from sklearn_dpvae._training.rows import CompressedRows, DenseRows, HostRows, rows_of
+from training_parts import objective, reference, training
 
 
 def sparse(density=0.3, index=np.int32):
@@ -96,17 +97,9 @@ def test_another_device_holds_the_matrix_if_there_is_room(monkeypatch):
 
 
 def net_on_meta(module, objective, batches):
-    return build_net(
-        module,
-        objective,
-        max_epochs=1,
-        lr=1e-3,
-        lr_schedule="constant",
-        weight_decay=0.0,
-        n_batches=batches.n_batches,
-        device="meta",
-        verbose=0,
-    ).initialize()
+    settings = training(device="meta")
+    net = build_net(module, objective, settings, n_epochs=1, n_batches=batches.n_batches)
+    return net.initialize()
 
 
 @pytest.mark.parametrize("counts", [False, True], ids=["gaussian", "counts"])
@@ -115,18 +108,18 @@ def net_on_meta(module, objective, batches):
 def test_a_step_on_a_device_neither_waits_nor_fetches(monkeypatch, kind, counts, room):
     monkeypatch.setattr(rows_room, "free_memory", lambda device: room)
     X = sparse() if kind == "csr" else sparse().toarray()
-    cells = Cells(
+    data = reference(
         X,
         np.random.default_rng(0).normal(size=(40, 2)),
         codes=np.arange(40) % 2,
         counts=sparse() if counts else None,
     )
-    batches = Batches(cells, [np.arange(32), np.arange(8, 40)], 16, seed=0, device="meta")
+    batches = Batches(data, [np.arange(32), np.arange(8, 40)], 16, seed=0, device="meta")
     module = DPVAE(12, 2, 2, likelihood="nb" if counts else "gaussian", dropout=0.3).to("meta")
-    net = net_on_meta(module, Objective(1.0, 1.0, 1.0, 3.0, "absolute", n_sections=2), batches)
+    net = net_on_meta(module, objective(n_sections=2), batches)
     steps = [net.train_step_single(batch) for batch in batches]
     assert len(steps) == 2
-    assert {step["terms"].shape for step in steps} == {(5, 2)}
+    assert {step["measured"].shape for step in steps} == {(5, 2)}
     assert module.log_scale.grad.is_meta
     with pytest.raises(RuntimeError, match="item"):
         steps[0]["loss"].item()
@@ -150,10 +143,10 @@ def test_a_default_step_is_few_operations():
     At 4 to 8 microseconds an operation, 600 steps of 260 of them are 0.6 to 1.2 seconds.
     """
     rng = np.random.default_rng(0)
-    cells = Cells(rng.normal(size=(400, 20)), rng.normal(size=(400, 2)))
-    batches = Batches(cells, [np.arange(400)] * 8, 128, seed=0, device="meta")
+    data = reference(rng.normal(size=(400, 20)), rng.normal(size=(400, 2)))
+    batches = Batches(data, [np.arange(400)] * 8, 128, seed=0, device="meta")
     module = DPVAE(20, 2, 8, dropout=0.3, input_noise=0.1).to("meta").train()
-    net = net_on_meta(module, Objective(0.05, 1.0, 1.0, 3.0, "absolute"), batches)
+    net = net_on_meta(module, objective(n_explained=20, elbo_weight="per_gene"), batches)
     taken = iter(batches)
     net.train_step_single(next(taken))  # gradients are added up from here on
     with Launches() as launches:

@@ -8,7 +8,7 @@ import scipy.sparse as sp
 from sklearn.utils import check_array
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
-from .._network.dpvae import StandardizedCounts
+from .._network.inputs import StandardizedCounts
 
 
 def check_counts(counts, n_samples, *, name="counts"):
@@ -17,7 +17,7 @@ def check_counts(counts, n_samples, *, name="counts"):
     Parameters
     ----------
     counts : {array-like, sparse matrix} of shape (n_samples, n_genes)
-        Whole numbers are not asked for: corrected counts are none.
+        They need not be whole numbers: corrected counts are fractions.
     n_samples : int
     name : str, default="counts"
         What messages call it.
@@ -75,12 +75,20 @@ def log_normalize(counts):
     return np.log1p(counts * factor)
 
 
-def standardization(counts) -> StandardizedCounts:
-    """Fit what turns counts into z-scores of log-normalized values. Constant genes become 0."""
+def standardize_like(inputs: StandardizedCounts, counts) -> None:
+    """Fit what turns counts into z-scores of log-normalized values. Constant genes become 0.
+
+    Parameters
+    ----------
+    inputs : StandardizedCounts
+        Changed in place.
+    counts : {ndarray, CSR matrix} of shape (n_cells, n_genes)
+        Of the reference.
+    """
     logs = log_normalize(counts)
     if sp.issparse(logs):
         mean, variance = mean_variance_axis(logs, axis=0)
     else:
         mean, variance = logs.mean(axis=0, dtype=np.float64), logs.var(axis=0, dtype=np.float64)
     std = np.sqrt(variance)
-    return StandardizedCounts(median_library_size(counts), mean, np.where(std > 1e-6, std, 1.0))
+    inputs.start_at(median_library_size(counts), mean, np.where(std > 1e-6, std, 1.0))

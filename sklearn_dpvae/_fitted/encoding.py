@@ -1,23 +1,32 @@
 """Inference: latents of cells, from every member of an ensemble and of all together.
 
 In float64 on the CPU, so that a row's answer does not depend on the rows beside it. Takes the
-module as it is; imports nothing of this package.
+module as it is. Imports the network.
 """
 
 import copy
+from collections.abc import Iterable
+from typing import TypeVar
 
 import numpy as np
 import scipy.sparse as sp
 import torch
+from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 from torch import nn
 
-# Rows that are encoded in one piece: what eight networks of 128 units make of so many stays in a
-# core's cache. Of 4,096 it does not, which takes two to three times as long.
+from .._network.dpvae import DPVAE
+from .._training.reference import Matrix
+
+# Rows that are encoded at a time: what eight networks of 128 units make of so many stays in a
+# core's cache. With 4,096 it does not, which takes two to three times as long.
 _ROWS_PER_CHUNK = 512
 
+Array = NDArray[np.float64]
+Module = TypeVar("Module", bound=nn.Module)
 
-def in_float64(module, without=()):
+
+def in_float64(module: Module, without: Iterable[nn.Module] = ()) -> Module:
     """A copy for prediction: float64 makes a row's answer independent of its neighbors in X.
 
     Parts that are not asked need not be copied.
@@ -27,7 +36,7 @@ def in_float64(module, without=()):
 
 
 @torch.no_grad()
-def encode_members(module, X, rows=None):
+def encode_members(module: DPVAE, X: Matrix, rows: NDArray[np.intp] | None = None) -> Array:
     """Posterior means by every member in its own pose, (n_members, n_cells, n_components).
 
     In float64 on the CPU, by chunks of rows. Taking `rows` of X here saves a copy of them all.
@@ -43,21 +52,25 @@ def encode_members(module, X, rows=None):
     return latents
 
 
-def in_common_pose(module, latents):
+def in_common_pose(module: DPVAE, latents: Array) -> Array:
+    """Latents of every member, moved into the pose of the first."""
     return in_float64(module.pose)(torch.from_numpy(latents)).numpy()
 
 
-def average(latents):
+def average(latents: Array) -> tuple[Array, Array]:
     """Mean over members, and the root-mean-square distance of the members from it."""
     mean = latents.mean(axis=0)
     return mean, np.sqrt(np.square(latents - mean).sum(axis=-1).mean(axis=0))
 
 
-def encode_with_spread(module, X):
-    """Latents, and how far apart the members are on each cell, in latent units."""
+def encode_with_disagreement(module: DPVAE, X: Matrix) -> tuple[Array, Array]:
+    """Latents of cells, and how far apart the members are on each, in latent units.
+
+    Latents are posterior means in the common pose, averaged over members.
+
+    Returns
+    -------
+    latents : ndarray of shape (n_cells, n_components)
+    disagreement : ndarray of shape (n_cells,)
+    """
     return average(in_common_pose(module, encode_members(module, X)))
-
-
-def encode(module, X):
-    """Latents: posterior means in the common pose, averaged over members."""
-    return encode_with_spread(module, X)[0]

@@ -5,12 +5,15 @@ Imports the metrics and the module.
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from .._network.dpvae import DPVAE
 from ..metrics import procrustes_align
 
 
-def balanced_subsets(codes, n_members, share, rng):
+def balanced_subsets(
+    codes: NDArray[np.int64], n_members: int, share: float, rng: np.random.RandomState
+) -> list[NDArray[np.intp]]:
     """Draw for each member a share of the cells of every section.
 
     The cells of a section are shuffled and dealt out, so that over all members each cell is
@@ -44,7 +47,7 @@ def balanced_subsets(codes, n_members, share, rng):
     return [np.flatnonzero(~out) for out in left_out]
 
 
-def take_out_poses(module: DPVAE, latents: np.ndarray) -> None:
+def take_out_poses(module: DPVAE, latents: NDArray[np.float64]) -> None:
     """Fit the similarities that bring each member's latents into those of the first.
 
     Parameters
@@ -64,7 +67,9 @@ def take_out_poses(module: DPVAE, latents: np.ndarray) -> None:
         module.pose.target_mean[k] = torch.from_numpy(align.target_mean)
 
 
-def out_of_bag(latents, left_out):
+def out_of_bag(
+    latents: NDArray[np.float64], left_out: NDArray[np.bool_]
+) -> tuple[NDArray[np.float64], NDArray[np.intp]]:
     """Latents of cells as if they were new: averaged over the members not trained on them.
 
     Parameters

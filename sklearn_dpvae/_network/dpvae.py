@@ -1,8 +1,7 @@
 """The network: encoder q(z | x), decoder p(x | z), and the scale c of the distance term.
 
 Several networks, the members of an ensemble, are held in one module and computed together:
-tensors have a leading axis of members, and each layer is one batched product. Imports the
-likelihoods and the losses only.
+tensors have a leading axis of members, and each layer is one batched product.
 """
 
 from collections.abc import Sequence
@@ -12,65 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .layers import Dropout, EnsembleLayerNorm, EnsembleLinear, GaussianNoise, affine
+from .blocks import GaussianHead, Level, hidden_layers
+from .inputs import StandardizedCounts
 from .likelihoods import LIKELIHOODS
 from .losses import conditional_divergence, kl_divergence
-
-ACTIVATIONS: dict[str, type[nn.Module]] = {
-    "relu": nn.ReLU,
-    "gelu": nn.GELU,
-    "silu": nn.SiLU,
-    "tanh": nn.Tanh,
-}
-
-# exp(-12) to exp(6): beyond these a posterior variance only costs precision.
-_LOG_VAR_RANGE = (-12.0, 6.0)
+from .random import normal_like
 
 # Where the posterior log-variances of a hierarchy begin.
 _START_LOG_VAR = -4.0
-
-
-def hidden_layers(
-    n_members: int,
-    n_inputs: int,
-    sizes: Sequence[int],
-    *,
-    dropout: float = 0.0,
-    input_dropout: float = 0.0,
-    input_noise: float = 0.0,
-    activation: str = "silu",
-    layer_norm: bool = True,
-) -> nn.Sequential:
-    """Noise and dropout on the input, then for each size: linear, norm, activation, dropout."""
-    layers: list[nn.Module] = []
-    if input_noise:
-        layers.append(GaussianNoise(input_noise))
-    if input_dropout:
-        layers.append(Dropout(input_dropout))
-    for n_in, n_out in zip((n_inputs, *sizes), sizes, strict=False):
-        layers.append(EnsembleLinear(n_members, n_in, n_out))
-        if layer_norm:
-            layers.append(EnsembleLayerNorm(n_members, n_out))
-        layers.append(ACTIVATIONS[activation]())
-        if dropout:
-            layers.append(Dropout(dropout))
-    return nn.Sequential(*layers)
-
-
-class GaussianHead(nn.Module):
-    """Mean and log-variance of a diagonal Gaussian, from a hidden layer."""
-
-    def __init__(self, n_members: int, n_hidden: int, n_components: int):
-        super().__init__()
-        self.mean = EnsembleLinear(n_members, n_hidden, n_components)
-        self.log_var = EnsembleLinear(n_members, n_hidden, n_components)
-
-    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
-        # One product for both: with so few columns it costs as much as either alone.
-        weight = torch.cat([self.mean.weight, self.log_var.weight], dim=-1)
-        bias = torch.cat([self.mean.bias, self.log_var.bias], dim=-1)
-        mean, log_var = affine(hidden, weight, bias).chunk(2, dim=-1)
-        return mean, log_var.clamp(*_LOG_VAR_RANGE)
 
 
 class Pose(nn.Module):
@@ -97,52 +45,6 @@ class Pose(nn.Module):
 
     def inverse(self, z: Tensor) -> Tensor:
         return self.source_mean + ((z - self.target_mean) @ self.rotation.mT) / self.scale
-
-
-class StandardizedCounts(nn.Module):
-    """What the encoder sees of counts: z-scores of log(1 + x / library * median library).
-
-    The library size is computed from the row itself, so that a query is treated as the reference
-    was and row by row. Rows without any counts are answered like rows of equal zeros.
-
-    Parameters
-    ----------
-    median_library : float
-    mean, std : array-like of shape (n_genes,)
-        Of the log-normalized counts of the reference.
-    """
-
-    median_library: Tensor
-    mean: Tensor
-    std: Tensor
-
-    def __init__(self, median_library: float, mean, std):
-        super().__init__()
-        self.register_buffer("median_library", torch.tensor(median_library, dtype=torch.float32))
-        self.register_buffer("mean", torch.as_tensor(mean, dtype=torch.float32))
-        self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32))
-
-    def forward(self, x: Tensor) -> Tensor:
-        library = x.sum(dim=-1, keepdim=True).clamp_min(1e-8)
-        return ((x * (self.median_library / library)).log1p() - self.mean) / self.std
-
-
-class Rung(nn.Module):
-    """One level of a hierarchy: q(z_up | z) on the way up and p(z | z_up) on the way down."""
-
-    up: nn.Sequential
-    down: nn.Sequential
-
-    def __init__(self, n_members: int, n_components: int, n_up: int, n_hidden: int, **shared):
-        super().__init__()
-        self.up = nn.Sequential(
-            hidden_layers(n_members, n_components, (n_hidden,), **shared),
-            GaussianHead(n_members, n_hidden, n_up),
-        )
-        self.down = nn.Sequential(
-            hidden_layers(n_members, n_up, (n_hidden,), **shared),
-            GaussianHead(n_members, n_hidden, n_components),
-        )
 
 
 class DPVAE(nn.Module):
@@ -175,13 +77,19 @@ class DPVAE(nn.Module):
         Key of `ACTIVATIONS`.
     layer_norm : bool
         Whether hidden layers are normalized.
-    inputs : nn.Module, optional
-        What is done to x before the encoder sees it.
+    counts_as_input : bool
+        Whether x is counts, of which the encoder sees z-scores; see `StandardizedCounts`.
+
+    Attributes
+    ----------
+    config : dict
+        The arguments of the constructor: with the weights, all that the module is.
     """
 
     conditions: Tensor
+    inputs: Any
     # What torch knows as modules only; they are used by methods of their own.
-    rungs: Any
+    levels: Any
     likelihood: Any
     pose: Pose
 
@@ -199,16 +107,32 @@ class DPVAE(nn.Module):
         input_noise: float = 0.0,
         activation: str = "silu",
         layer_norm: bool = True,
-        inputs: nn.Module | None = None,
+        counts_as_input: bool = False,
     ):
         super().__init__()
-        levels = (n_components,) if isinstance(n_components, int) else tuple(n_components)
-        self.n_members = n_members
-        self.n_components = levels[-1]
-        self.n_batches = n_batches
         sizes = tuple(hidden_layer_sizes)
+        components = (n_components,) if isinstance(n_components, int) else tuple(n_components)
+        n_outputs = n_genes if n_outputs is None else n_outputs
+        self.config: dict[str, Any] = {
+            "n_genes": n_genes,
+            "n_components": components,
+            "n_members": n_members,
+            "hidden_layer_sizes": sizes,
+            "likelihood": likelihood,
+            "n_outputs": n_outputs,
+            "n_batches": n_batches,
+            "dropout": dropout,
+            "input_dropout": input_dropout,
+            "input_noise": input_noise,
+            "activation": activation,
+            "layer_norm": layer_norm,
+            "counts_as_input": counts_as_input,
+        }
+        self.n_members = n_members
+        self.n_components = components[-1]
+        self.n_batches = n_batches
         shared: dict[str, Any] = {"activation": activation, "layer_norm": layer_norm}
-        self.inputs = nn.Identity() if inputs is None else inputs
+        self.inputs = StandardizedCounts(n_genes) if counts_as_input else nn.Identity()
         self.encoder = hidden_layers(
             n_members,
             n_genes,
@@ -218,16 +142,19 @@ class DPVAE(nn.Module):
             input_noise=input_noise,
             **shared,
         )
-        self.posterior = GaussianHead(n_members, sizes[-1], levels[0])
-        self.rungs = nn.ModuleList(
-            Rung(n_members, below, above, sizes[-1], **shared) for below, above in pairwise(levels)
+        self.posterior = GaussianHead(n_members, sizes[-1], components[0])
+        self.levels = nn.ModuleList(
+            Level(n_members, below, above, sizes[-1], **shared)
+            for below, above in pairwise(components)
         )
         # Each level adds its noise to that of those below: beginning at the prior's, hardly
         # anything of x would reach the top, and the upper levels would stay unused.
-        for head in (self.posterior, *(rung.up[-1] for rung in self.rungs)) if self.rungs else ():
+        for head in (
+            (self.posterior, *(level.up[-1] for level in self.levels)) if self.levels else ()
+        ):
             nn.init.constant_(head.log_var.bias, _START_LOG_VAR)
-        self.decoder = hidden_layers(n_members, levels[0] + n_batches, sizes[::-1], **shared)
-        self.likelihood = LIKELIHOODS[likelihood](n_members, sizes[0], n_outputs or n_genes)
+        self.decoder = hidden_layers(n_members, components[0] + n_batches, sizes[::-1], **shared)
+        self.likelihood = LIKELIHOODS[likelihood](n_members, sizes[0], n_outputs)
         # The condition of a batch is its indicator. The last row, which index -1 reaches, is
         # for batches that are not known: the mean of those that are.
         known = torch.eye(n_batches)
@@ -256,8 +183,8 @@ class DPVAE(nn.Module):
         mean, log_var : Tensor of shape (n_members, n_cells, n_components)
         """
         mean, log_var = self._posterior(x)
-        for rung in self.rungs:
-            mean, log_var = rung.up(mean)
+        for level in self.levels:
+            mean, log_var = level.up(mean)
         return mean, log_var
 
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
@@ -281,8 +208,8 @@ class DPVAE(nn.Module):
         Tensor of shape (n_cells, n_genes)
         """
         own = self.pose.inverse(z.expand(self.n_members, -1, -1))
-        for rung in reversed(self.rungs):
-            own, _ = rung.down(own)
+        for level in reversed(self.levels):
+            own, _ = level.down(own)
         return self.likelihood.expected(self._decoder(own, batch), library).mean(dim=0)
 
     def _decoder(self, z: Tensor, batch: Tensor | None) -> Tensor:
@@ -304,12 +231,12 @@ class DPVAE(nn.Module):
             last layer of the decoder.
         """
         mean, log_var = self._posterior(x)
-        z = bottom = mean + torch.randn_like(mean) * (0.5 * log_var).exp()
+        z = bottom = mean + normal_like(mean) * (0.5 * log_var).exp()
         kl = torch.zeros(mean.shape[:-1], dtype=mean.dtype, device=mean.device)
-        for rung in self.rungs:
-            mean_up, log_var_up = rung.up(z)
-            z_up = mean_up + torch.randn_like(mean_up) * (0.5 * log_var_up).exp()
-            kl = kl + conditional_divergence(z, log_var, *rung.down(z_up))
+        for level in self.levels:
+            mean_up, log_var_up = level.up(z)
+            z_up = mean_up + normal_like(mean_up) * (0.5 * log_var_up).exp()
+            kl = kl + conditional_divergence(z, log_var, *level.down(z_up))
             z, mean, log_var = z_up, mean_up, log_var_up
         kl = kl + kl_divergence(mean, log_var)
         hidden = self._decoder(bottom, batch)

@@ -16,7 +16,6 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from torch import nn
 
-from .._training.net import DPVAENet, build_net
 from .registry import class_of, is_name, name_of
 
 # Kinds of dtypes that are plain numbers or text: bool, integers, floats, complex, str, bytes.
@@ -62,8 +61,6 @@ class Encoder:
             return {"$csr": [isinstance(value, sp.sparray), list(value.shape), *parts]}
         if isinstance(value, np.random.RandomState):
             return {"$random_state": self.encode(list(value.get_state()), where)}
-        if isinstance(value, DPVAENet):
-            return {"$net": self._net(value, where)}
         return self._object(value, where)
 
     def _pairs(self, mapping: dict, where: str) -> list:
@@ -137,16 +134,6 @@ class Encoder:
             "children": self._attributes(module._modules, where),
         }
 
-    def _net(self, net: DPVAENet, where: str) -> dict:
-        """What is left of a net once it is trained: its module, objective and history."""
-        return {
-            "module": self.encode(net.module_, f"{where}.module_"),
-            "objective": self.encode(net.objective, f"{where}.objective"),
-            "history": self.encode([dict(row) for row in net.history], f"{where}.history"),
-            "lr": self.encode(net.lr, where),
-            "max_epochs": self.encode(net.max_epochs, where),
-        }
-
     def _refuse(self, value: Any, where: str) -> NoReturn:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
         if isinstance(value, np.ndarray):
@@ -182,7 +169,6 @@ class Decoder:
             "$strings": self._strings,
             "$csr": self._csr,
             "$random_state": self._random_state,
-            "$net": self._net,
             "$object": self._object,
             "$module": self._module,
         }
@@ -283,19 +269,3 @@ class Decoder:
             raise ValueError(f"{name} has an attribute that torch keeps for itself")
         module.__dict__.update(attributes)
         return module
-
-    def _net(self, content: dict) -> DPVAENet:
-        net = build_net(
-            self.decode(content["module"]),
-            self.decode(content["objective"]),
-            max_epochs=self.decode(content["max_epochs"]),
-            lr=self.decode(content["lr"]),
-            lr_schedule="constant",
-            weight_decay=0.0,
-            n_batches=1,
-            device="cpu",
-            verbose=0,
-        )
-        net.initialize()
-        net.history.extend(self.decode(content["history"]))
-        return net

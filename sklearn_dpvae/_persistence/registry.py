@@ -10,10 +10,13 @@ import re
 # Modules of this package all of whose own classes may be built.
 _OWN = {
     "_fitted.frames",
+    "_fitted.model",
+    "_network.blocks",
+    "_network.inputs",
+    "_network.noise",
     "_network.layers",
     "_network.likelihoods",
     "_network.dpvae",
-    "_training.net",
     "_regressor",
     "_fitted.uncertainty",
     "anndata",

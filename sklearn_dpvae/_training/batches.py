@@ -1,64 +1,36 @@
-"""The reference in memory, and random batches of it.
+"""Random batches of a reference that is held in memory.
 
-Imports the rows and the masks.
+Imports the reference data, its rows and its pairs.
 """
 
 import copy
 import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from .pairs import EdgeMask, GroupMask
+from .reference import ReferenceData
 from .rows import rows_of, send_batch
 
-# In a batch of a masked fit, each randomly drawn cell brings up to so many of its masked
-# neighbors along. Drawn one by one, hardly two cells of a batch would be a pair.
+# In a batch of a masked fit, each randomly drawn cell brings along up to this many of its masked
+# neighbors. If all cells were drawn one by one, hardly any two of a batch would be a pair.
 _NEIGHBORS_PER_SEED = 7
-
-
-@dataclass
-class Cells:
-    """What training knows of the reference.
-
-    Parameters
-    ----------
-    X : ndarray or CSR matrix of shape (n_cells, n_features)
-        What the encoder sees.
-    s : ndarray of shape (n_cells, n_dims)
-        Positions, centered and scaled.
-    codes : ndarray of shape (n_cells,), optional
-        Section codes; None where there is one section only.
-    counts : ndarray or CSR matrix of shape (n_cells, n_genes), optional
-        What p(x | z) explains, with its row sums as library sizes; X where it is None.
-    batch : ndarray of shape (n_cells,), dtype int64, optional
-        Batch of each cell, for the decoder.
-    mask : EdgeMask or GroupMask, optional
-        Pairs that the distance term looks at; all of a section where it is None.
-    """
-
-    X: "np.ndarray | sp.csr_matrix"
-    s: np.ndarray
-    codes: np.ndarray | None = None
-    counts: "np.ndarray | sp.csr_matrix | None" = None
-    batch: np.ndarray | None = None
-    mask: EdgeMask | GroupMask | None = None
 
 
 class Batches:
     """Random batches of a reference that is held in memory.
 
-    One gather a batch in place of a Python call a row. Memory stays at the matrices themselves
-    plus one batch. The last batch is as large as the others: pairs of a tiny one would weigh
-    too much.
+    A batch is gathered at once, instead of by a Python call for each row. Memory stays at the
+    matrices themselves plus one batch. The last batch is as large as the others: the pairs of a
+    tiny one would weigh too much.
 
     Parameters
     ----------
-    cells : Cells
+    data : ReferenceData
+        With positions that are centered within sections and scaled.
     rows : list of ndarray
         For each member of the ensemble, the cells that it is trained on.
     batch_size : int or None
@@ -69,47 +41,47 @@ class Batches:
 
     def __init__(
         self,
-        cells: Cells,
+        data: ReferenceData,
         rows: list[np.ndarray],
         batch_size: int | None,
         seed: int,
         device: str = "cpu",
     ):
-        self.cells = cells
+        self.data = data
         self.rows = rows
         self.batch_size = batch_size
         self.device = device
         self._rng = self._neighbors_rng = np.random.default_rng(seed)
         self._seed = seed
         self._rank, self._n_processes = 0, 1
-        # Members go through as many cells each; one that has a cell more leaves out another
-        # one at each pass.
+        # All members see the same number of cells in a pass. One with a cell more leaves out a
+        # different cell each time.
         self.n_cells = min(len(own) for own in rows)
-        self._x = rows_of(cells.X, device)
-        self._s = torch.as_tensor(cells.s.astype(np.float32), device=device)
-        self._codes = self._put(cells.codes)
-        self._batch = self._put(cells.batch)
+        self._x = rows_of(data.X, device)
+        self._s = torch.as_tensor(data.coords.astype(np.float32), device=device)
+        self._codes = self._put(data.codes if data.n_sections > 1 else None)
+        self._batch = self._put(data.batch)
         self._counts = self._library = self._groups = None
-        if cells.counts is not None:
-            same = cells.counts is cells.X
-            self._counts = self._x if same else rows_of(cells.counts, device)
-            library = np.asarray(cells.counts.sum(axis=1), dtype=np.float32).ravel()
+        if data.counts is not None:
+            same = data.counts_as_input
+            self._counts = self._x if same else rows_of(data.counts, device)
+            library = np.asarray(data.counts.sum(axis=1), dtype=np.float32).ravel()
             self._library = self._put(library)
-        if isinstance(cells.mask, GroupMask):
-            self._groups = self._put(cells.mask.groups)
+        if isinstance(data.mask, GroupMask):
+            self._groups = self._put(data.mask.groups)
         self._edges: list[EdgeMask] = []
         if self.n_batches > 1:
             self._draw_edges()
 
     def _draw_edges(self) -> None:
-        if isinstance(self.cells.mask, EdgeMask):
-            self._edges = [self.cells.mask.restricted_to(own) for own in self.rows]
+        if isinstance(self.data.mask, EdgeMask):
+            self._edges = [self.data.mask.restricted_to(own) for own in self.rows]
 
     def share(self, rank: int, n_processes: int) -> "Batches":
-        """The share of every batch that is one process's own, where several train one net.
+        """One process's share of every batch, where several train one net together.
 
-        The processes go through the cells in the same order. Batches and steps are as many as
-        those of one process.
+        The processes go through the cells in the same order. There are as many batches and steps
+        as with one process.
         """
         smallest = self.n_cells // self.n_batches // n_processes
         if smallest < 3:
@@ -120,7 +92,7 @@ class Batches:
             )
         own = copy.copy(self)
         own._rank, own._n_processes = rank, n_processes
-        # Processes draw differently many neighbors, but must stay together in the order.
+        # Processes draw different numbers of neighbors, but must keep the same order of cells.
         own._neighbors_rng = np.random.default_rng([self._seed, rank])
         own._draw_edges()
         return own
@@ -165,8 +137,8 @@ class Batches:
         }
         if self._groups is not None:
             compared["groups"] = part(self._groups)
-        if isinstance(self.cells.mask, EdgeMask):
-            pairs, weights = self.cells.mask.among(index)
+        if isinstance(self.data.mask, EdgeMask):
+            pairs, weights = self.data.mask.among(index)
             compared["pairs"] = send_batch(torch.as_tensor(pairs), self.device)
             compared["weights"] = send_batch(torch.as_tensor(weights), self.device)
         return given, compared
@@ -197,7 +169,7 @@ class Batches:
             yield index
 
     def _with_neighbors(self, cells: np.ndarray, edges: EdgeMask) -> np.ndarray:
-        """As many cells as given: the first ones, some of their neighbors, and then the others."""
+        """The same number of cells: the first ones, some of their neighbors, then the others."""
         seeds = cells[: -(-len(cells) // (1 + _NEIGHBORS_PER_SEED))]
         drawn = edges.draw_neighbors(seeds, _NEIGHBORS_PER_SEED, self._neighbors_rng)
         _, first = np.unique(wanted := np.concatenate([seeds, drawn, cells]), return_index=True)

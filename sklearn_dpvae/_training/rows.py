@@ -81,8 +81,8 @@ class CompressedRows:
 class HostRows:
     """A matrix that stays where it is; rows are sent to the device batch by batch.
 
-    Sparse rows travel as they are and are made dense by the device. On the CPU there is no way
-    to go, and they are made dense into a buffer that is used again.
+    Sparse rows travel as they are and are made dense by the device. On the CPU nothing travels,
+    and they are made dense in a buffer that is used again.
     """
 
     def __init__(self, X: "np.ndarray | sp.csr_matrix", device: str):

@@ -8,8 +8,10 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.model_selection import validation_curve
 from sklearn.pipeline import Pipeline
 
-from .._training.net import TERMS
 from ._common import HIGHLIGHT, PALETTE, get_axes, pyplot
+
+# Columns of a history that are no losses.
+_NOT_LOSSES = {"epoch", "scale", "dur"}
 
 _TITLES = {
     "loss": "total loss",
@@ -134,12 +136,10 @@ class LossCurvesDisplay:
         return self
 
     def _varying_terms(self) -> list[str]:
-        found = []
-        for term in (*TERMS, "valid_stress"):
-            values = [row[term] for h in self.histories.values() for row in h if term in row]
-            if values and np.ptp(values) > 0:
-                found.append(term)
-        return found
+        rows = [row for history in self.histories.values() for row in history]
+        # In the order of the history: the loss, its terms, what is measured on held-out cells.
+        columns = dict.fromkeys(name for row in rows for name in row if name not in _NOT_LOSSES)
+        return [name for name in columns if np.ptp([r[name] for r in rows if name in r]) > 0]
 
 
 class WeightCurveDisplay:

@@ -1,0 +1,164 @@
+"""From latents to positions within a frame: the ways that `reconstruction` names.
+
+A placement is an object with a method ``place(latents, frame)`` and an attribute `pointwise`:
+whether a cell's position follows from its own latents alone. Imports the frames and the solvers
+of eq. (6) and (7).
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..metrics import procrustes_align
+from ..reconstruction._landmarks import place_pointwise
+from ..reconstruction._smacof import anchored_smacof
+from .frames import SectionFrame, varies
+
+PLACEMENTS = ("auto", "latent", "reference", "mds")
+
+
+class Placement(Protocol):
+    """A way from latents to positions."""
+
+    @property
+    def pointwise(self) -> bool:
+        """Whether each cell is placed by itself."""
+
+    def place(self, latents: NDArray[np.float64], frame: SectionFrame) -> NDArray[np.float64]:
+        """Positions of cells of one section.
+
+        Parameters
+        ----------
+        latents : ndarray of shape (n_cells, n_components)
+        frame : SectionFrame
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_dims)
+            In tissue units, in the coordinates of the frame.
+        """
+
+
+@dataclass(frozen=True)
+class LatentPlacement:
+    """The latents are the map: moved by the similarity of the frame."""
+
+    pointwise: ClassVar[bool] = True
+
+    def place(self, latents: NDArray[np.float64], frame: SectionFrame) -> NDArray[np.float64]:
+        return frame.similarity.transform(latents)
+
+
+@dataclass(frozen=True)
+class ReferencePlacement:
+    """Eq. (6) for one cell at a time: distances to landmarks of the reference.
+
+    Attributes
+    ----------
+    scale : float
+        c, in latent units per tissue unit.
+    """
+
+    scale: float
+    pointwise: ClassVar[bool] = True
+
+    def place(self, latents: NDArray[np.float64], frame: SectionFrame) -> NDArray[np.float64]:
+        return place_pointwise(
+            latents, frame.landmark_latents, frame.landmark_coords, scale=self.scale
+        )
+
+
+@dataclass(frozen=True)
+class JointPlacement:
+    """Eq. (6) for all cells at once. It starts from, and is moved onto, their places one by one.
+
+    Attributes
+    ----------
+    scale : float
+        c, in latent units per tissue unit.
+    seed : int
+    """
+
+    scale: float
+    seed: int
+    pointwise: ClassVar[bool] = False
+
+    def place(self, latents: NDArray[np.float64], frame: SectionFrame) -> NDArray[np.float64]:
+        start = ReferencePlacement(self.scale).place(latents, frame)
+        found = anchored_smacof(
+            latents=latents,
+            n_components=start.shape[1],
+            scale=self.scale,
+            init=start,
+            random_state=self.seed,
+        ).embedding
+        # The solution is unique up to a rigid motion.
+        return procrustes_align(found, start, scaling=False).transform(found)
+
+
+def make_placement(
+    reconstruction: str, *, n_components: int, n_dims: int, scale: float, seed: int
+) -> Placement:
+    """The placement that the parameter `reconstruction` of the regressor names.
+
+    Parameters
+    ----------
+    reconstruction : {"auto", "latent", "reference", "mds"}
+    n_components : int
+        Size of the latent.
+    n_dims : int
+        Dimensions of a position.
+    scale : float
+        c, in latent units per tissue unit.
+    seed : int
+    """
+    if reconstruction == "auto":
+        reconstruction = "latent" if n_components == n_dims else "reference"
+    if reconstruction == "latent":
+        return LatentPlacement()
+    if reconstruction == "reference":
+        return ReferencePlacement(scale)
+    return JointPlacement(scale, seed)
+
+
+def place_with_anchors(
+    latents: NDArray[np.float64],
+    start: NDArray[np.float64],
+    scale: float,
+    anchors: tuple[NDArray[np.intp], NDArray[np.float64]],
+    *,
+    underdetermined: str,
+    seed: int,
+) -> NDArray[np.float64]:
+    """Positions of all cells of a section of which some are known, eq. (6) and (7).
+
+    Parameters
+    ----------
+    latents : ndarray of shape (n_cells, n_components)
+    start : ndarray of shape (n_cells, n_dims)
+        First guess, in any pose.
+    scale : float
+        c, in latent units per tissue unit. From ``2 * (n_dims + 1)`` anchors on, the number
+        that `estimate_scale` needs for its regression, their own pairs tell c better.
+    anchors : tuple (indices, coords)
+    underdetermined : {"error", "allow"}
+    seed : int
+    """
+    indices, coords = anchors
+    enough = len(indices) >= 2 * (coords.shape[1] + 1)
+    own_scale = enough and varies(coords) and varies(latents[indices])
+    if varies(coords):
+        start = procrustes_align(start[indices], coords).transform(start)
+    else:
+        start = start + (coords[0] - start[indices[0]])
+    return anchored_smacof(
+        latents=latents,
+        n_components=start.shape[1],
+        anchors=anchors,
+        scale=None if own_scale else scale,
+        underdetermined=underdetermined,
+        init=start,
+        random_state=seed,
+    ).embedding

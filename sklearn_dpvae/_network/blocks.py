@@ -1,0 +1,84 @@
+"""Parts of the network: stacks of hidden layers, Gaussian heads, levels of a hierarchy.
+
+Imports the layers and the noise.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from .layers import EnsembleLayerNorm, EnsembleLinear, affine
+from .noise import Dropout, GaussianNoise
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "gelu": nn.GELU,
+    "silu": nn.SiLU,
+    "tanh": nn.Tanh,
+}
+
+# exp(-12) to exp(6): a posterior variance beyond these only costs precision.
+_LOG_VAR_RANGE = (-12.0, 6.0)
+
+
+def hidden_layers(
+    n_members: int,
+    n_inputs: int,
+    sizes: Sequence[int],
+    *,
+    dropout: float = 0.0,
+    input_dropout: float = 0.0,
+    input_noise: float = 0.0,
+    activation: str = "silu",
+    layer_norm: bool = True,
+) -> nn.Sequential:
+    """Noise and dropout on the input, then for each size: linear, norm, activation, dropout."""
+    layers: list[nn.Module] = []
+    if input_noise:
+        layers.append(GaussianNoise(input_noise))
+    if input_dropout:
+        layers.append(Dropout(input_dropout))
+    for n_in, n_out in zip((n_inputs, *sizes), sizes, strict=False):
+        layers.append(EnsembleLinear(n_members, n_in, n_out))
+        if layer_norm:
+            layers.append(EnsembleLayerNorm(n_members, n_out))
+        layers.append(ACTIVATIONS[activation]())
+        if dropout:
+            layers.append(Dropout(dropout))
+    return nn.Sequential(*layers)
+
+
+class GaussianHead(nn.Module):
+    """Mean and log-variance of a diagonal Gaussian, from a hidden layer."""
+
+    def __init__(self, n_members: int, n_hidden: int, n_components: int):
+        super().__init__()
+        self.mean = EnsembleLinear(n_members, n_hidden, n_components)
+        self.log_var = EnsembleLinear(n_members, n_hidden, n_components)
+
+    def forward(self, hidden: Tensor) -> tuple[Tensor, Tensor]:
+        # One product for both: with so few columns it costs as much as either alone.
+        weight = torch.cat([self.mean.weight, self.log_var.weight], dim=-1)
+        bias = torch.cat([self.mean.bias, self.log_var.bias], dim=-1)
+        mean, log_var = affine(hidden, weight, bias).chunk(2, dim=-1)
+        return mean, log_var.clamp(*_LOG_VAR_RANGE)
+
+
+class Level(nn.Module):
+    """One step of a hierarchy: q(z_up | z) on the way up and p(z | z_up) on the way down."""
+
+    up: nn.Sequential
+    down: nn.Sequential
+
+    def __init__(self, n_members: int, n_components: int, n_up: int, n_hidden: int, **shared: Any):
+        super().__init__()
+        self.up = nn.Sequential(
+            hidden_layers(n_members, n_components, (n_hidden,), **shared),
+            GaussianHead(n_members, n_hidden, n_up),
+        )
+        self.down = nn.Sequential(
+            hidden_layers(n_members, n_up, (n_hidden,), **shared),
+            GaussianHead(n_members, n_hidden, n_components),
+        )

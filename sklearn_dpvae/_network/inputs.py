@@ -1,0 +1,44 @@
+"""What the encoder sees of counts. Imports nothing of this package."""
+
+import torch
+from numpy.typing import ArrayLike
+from torch import Tensor, nn
+
+
+class StandardizedCounts(nn.Module):
+    """z-scores of log(1 + x / library * median library), computed from counts.
+
+    The library size is computed from the row itself, so that a query is treated as the reference
+    was, and row by row. Rows without any counts are answered like rows of equal zeros.
+
+    Parameters
+    ----------
+    n_genes : int
+    """
+
+    median_library: Tensor
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, n_genes: int):
+        super().__init__()
+        self.register_buffer("median_library", torch.tensor(1.0))
+        self.register_buffer("mean", torch.zeros(n_genes))
+        self.register_buffer("std", torch.ones(n_genes))
+
+    def start_at(self, median_library: float, mean: ArrayLike, std: ArrayLike) -> None:
+        """Take over the statistics of a reference.
+
+        Parameters
+        ----------
+        median_library : float
+        mean, std : array-like of shape (n_genes,)
+            Of its log-normalized counts.
+        """
+        self.median_library.fill_(median_library)
+        self.mean.copy_(torch.as_tensor(mean))
+        self.std.copy_(torch.as_tensor(std))
+
+    def forward(self, x: Tensor) -> Tensor:
+        library = x.sum(dim=-1, keepdim=True).clamp_min(1e-8)
+        return ((x * (self.median_library / library)).log1p() - self.mean) / self.std
