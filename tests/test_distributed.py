@@ -13,9 +13,12 @@ import pytest
 import torch
 from joblib import parallel_config
 from sklearn.model_selection import GridSearchCV
+from training_parts import reference
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
-from sklearn_dpvae._training.batches import Batches, Cells
+from sklearn_dpvae._network.dpvae import DPVAE
+from sklearn_dpvae._network.random import generator_on
+from sklearn_dpvae._training.batches import Batches
 from sklearn_dpvae._training.net import DPVAENet
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.model_selection import SpatialBlockKFold
@@ -162,20 +165,21 @@ def as_two(monkeypatch):
         }
 
     def train_step_single(net, batch, **fit_params):
+        generator = generator_on(torch.device("cpu"))
         if not net.history[:-1] and not net.history[-1]["batches"][:-1]:
-            second = torch.Generator().manual_seed(torch.initial_seed() + 1)
+            second = torch.Generator().manual_seed(generator.initial_seed() + 1)
             noise["second"] = second.get_state()
         X, y = batch
         first = step_of_one(net, (half(X, 0), half(y, 0)))
-        own = torch.get_rng_state()
-        torch.set_rng_state(noise["second"])
+        own = generator.get_state()
+        generator.set_state(noise["second"])
         second = step_of_one(net, (half(X, 1), half(y, 1)))
-        noise["second"] = torch.get_rng_state()
-        torch.set_rng_state(own)
+        noise["second"] = generator.get_state()
+        generator.set_state(own)
         for parameter in net.module_.parameters():
             if parameter.grad is not None:
                 parameter.grad /= 2
-        mean = {name: (first[name] + second[name]) / 2 for name in ("loss", "terms")}
+        mean = {name: (first[name] + second[name]) / 2 for name in ("loss", "measured")}
         return {"y_pred": first["y_pred"], **mean}
 
     monkeypatch.setattr(DPVAENet, "train_step_single", train_step_single)
@@ -216,7 +220,7 @@ def test_two_processes_reach_the_loss_of_one(on_two):
 
 def test_what_two_processes_trained_is_a_plain_model(on_two):
     model = on_two[0]["defaults"]
-    assert type(model.net_) is DPVAENet
+    assert type(model.module_) is DPVAE
     X, coords = section()
     model.partial_fit(X, coords)
 
@@ -227,10 +231,10 @@ def test_processes_with_different_seeds_are_refused(on_two):
 
 
 def test_shares_of_a_batch_are_the_batch():
-    cells = Cells(np.arange(25, dtype=np.float32)[:, None], np.zeros((25, 2)))
+    data = reference(np.arange(25, dtype=np.float32)[:, None], np.zeros((25, 2)))
 
     def batches():
-        return Batches(cells, [np.arange(25)], 8, seed=0)
+        return Batches(data, [np.arange(25)], 8, seed=0)
 
     shares = zip(*(batches().share(rank, 2) for rank in range(2)), strict=True)
     for (whole, _), parts in zip(batches(), shares, strict=True):

@@ -1,5 +1,7 @@
 """Equations (6) and (7) through the regressor and the pipeline."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial import procrustes
@@ -90,7 +92,7 @@ def test_too_few_anchors_are_answered_on_request(fitted):
 def reference_of(latents, coords, sections):
     labels, codes = np.unique(sections, return_inverse=True)
     rng = np.random.RandomState(0)
-    return SectionFrames(latents, coords, codes, labels, n_landmarks=50, rng=rng)
+    return SectionFrames.fit(latents, coords, codes, labels, n_landmarks=50, rng=rng)
 
 
 @pytest.mark.parametrize(("n_anchors", "shrunk"), [(5, False), (6, False), (6, True)])
@@ -134,7 +136,7 @@ def test_imputation_does_not_use_the_c_of_the_training(fitted, monkeypatch, n_an
     model, X, coords = fitted
     known = np.arange(n_anchors)
     expected = model.predict(X, anchors=(known, coords[known]))
-    monkeypatch.setattr(model, "scale_", 10 * model.scale_)
+    monkeypatch.setattr(model, "fitted_", replace(model.fitted_, scale=10 * model.scale_))
     placed = model.predict(X, anchors=(known, coords[known]))
     np.testing.assert_array_equal(placed, expected)
 

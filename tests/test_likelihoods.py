@@ -292,7 +292,7 @@ def test_bad_counts(tissue, X, params, message):
     model = quick(likelihood="nb")
     with pytest.raises(ValueError, match=message):
         model.fit(X(tissue.X), tissue.coords, **{k: f(tissue.X) for k, f in params.items()})
-    assert not hasattr(model, "net_")
+    assert not hasattr(model, "fitted_")
 
 
 def test_bad_library_size(tissue):

@@ -7,6 +7,7 @@ import torch
 from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_validate
+from training_parts import reference
 
 from sklearn_dpvae import DPVAESpatialRegressor
 from sklearn_dpvae._network.losses import (
@@ -14,7 +15,7 @@ from sklearn_dpvae._network.losses import (
     distance_preservation,
     pairwise_distance_preservation,
 )
-from sklearn_dpvae._training.batches import Batches, Cells
+from sklearn_dpvae._training.batches import Batches
 from sklearn_dpvae._training.pairs import EdgeMask, GroupMask, build_mask
 from sklearn_dpvae.masks import (
     MASKS,
@@ -177,8 +178,8 @@ def test_batches_hold_enough_pairs_and_only_cells_of_their_member():
     rows = [np.sort(rng.permutation(3000)[:2400]) for _ in range(2)]
     n_pairs = {}
     for name, mask in (("drawn", "knn"), ("plain", None)):
-        cells = Cells(X, coords, mask=build(mask, X, coords))
-        batches = Batches(cells, rows, 128, seed=0)
+        data = reference(X, coords, mask=build(mask, X, coords))
+        batches = Batches(data, rows, 128, seed=0)
         built = build("knn", X, coords)
         index = []
         batches.take = lambda rows, _, index=index: index.append(rows)

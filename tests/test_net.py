@@ -12,12 +12,14 @@ import torch
 from scipy import stats
 from skorch.callbacks import Callback
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_parts import reference
 
 from sklearn_dpvae import DPVAESpatialRegressor
 from sklearn_dpvae._fitted import encoding
-from sklearn_dpvae._network.layers import Dropout, GaussianNoise, dropout_mask, random_bits
 from sklearn_dpvae._network.losses import distance_preservation, procrustes_misfit
-from sklearn_dpvae._training.batches import Batches, Cells
+from sklearn_dpvae._network.noise import Dropout, GaussianNoise, dropout_mask, random_bits
+from sklearn_dpvae._network.objective import Step, alignment, distance
+from sklearn_dpvae._training.batches import Batches
 
 # ------------------------------------------------------------------ dropout
 
@@ -31,7 +33,7 @@ def bits_of(words):
 def test_random_bits_have_exactly_the_probability(eighths, monkeypatch):
     """Of all combinations of three binary digits, as many give a 1 as the probability says."""
 
-    def every_combination(digits, *_):
+    def every_combination(digits, *_, **options):
         lanes = torch.arange(64) % 8
         for place in range(len(digits)):
             # Fewer digits are drawn where the last ones of the probability are 0.
@@ -158,7 +160,7 @@ def test_fit_copies_x_neither_whole_nor_dense(kind, monkeypatch):
 
 def test_batches_keep_the_matrix_that_they_are_given():
     X = sp.random(40, 10, density=0.3, format="csr", dtype=np.float32, random_state=0)
-    batches = Batches(Cells(X, np.zeros((40, 2))), [np.arange(40)], 8, seed=0)
+    batches = Batches(reference(X, np.zeros((40, 2))), [np.arange(40)], 8, seed=0)
     buffers = set()
     seen = []
     for given, _ in batches:
@@ -267,11 +269,12 @@ class WatchStep(Callback):
         with Products() as products:
             step = net.train_step_single((inputs, given))
         self.products = set(products.types)
-        self.terms = step["terms"]
+        self.terms = step["measured"]
         self.grads = {p.grad.dtype for p in net.module_.parameters() if p.grad is not None}
         z = step["y_pred"]["z"].detach().requires_grad_()
-        terms = net.loss_terms({**step["y_pred"], "z": z}, given)
-        (self.grad,) = torch.autograd.grad((terms[3] + terms[4]).sum(), z)
+        looked_at = Step(net.module_, {**step["y_pred"], "z": z}, given)
+        terms = distance(looked_at) + alignment(looked_at)
+        (self.grad,) = torch.autograd.grad(terms.sum(), z)
         alone = distance_preservation(z, given["s"], net.module_.scale.detach())
         alone = alone + procrustes_misfit(z, given["s"])
         (self.exact_grad,) = torch.autograd.grad(alone.sum(), z)
@@ -301,9 +304,15 @@ def test_rounded_products_change_the_loss_by_their_rounding_only(tissue):
     assert 0 < apart.max() < 0.02
 
 
+class WatchOptimizer(Callback):
+    def on_train_begin(self, net, **kwargs):
+        self.fused = net.optimizer_.defaults["fused"]
+
+
 def test_the_optimizer_is_one_kernel(tissue):
-    model = quick().fit(tissue.X, tissue.coords)
-    assert model.net_.optimizer_.defaults["fused"]
+    watch = WatchOptimizer()
+    quick(callbacks=[watch]).fit(tissue.X, tissue.coords)
+    assert watch.fused
 
 
 class Modes(Callback):

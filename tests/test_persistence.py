@@ -101,7 +101,7 @@ def test_attributes_and_parameters_come_back(fitted, path):
         assert vars(step).keys() == vars(other).keys()
     assert loaded[-1].history_ == fitted[-1].history_
     assert loaded[-1].scale_ == fitted[-1].scale_
-    assert len(loaded[-1].net_.history) == 2
+    assert len(loaded[-1].history_) == 2
     assert not loaded[-1].module_.training
     assert list(loaded[-1].module_.state_dict()) == list(fitted[-1].module_.state_dict())
 

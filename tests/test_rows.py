@@ -9,13 +9,13 @@ import pytest
 import scipy.sparse as sp
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from training_parts import objective, reference, training
 
 from sklearn_dpvae._network.dpvae import DPVAE
 from sklearn_dpvae._training import rows as rows_room
 from sklearn_dpvae._training.batches import Batches
 from sklearn_dpvae._training.loop import build_net
 from sklearn_dpvae._training.rows import CompressedRows, DenseRows, HostRows, rows_of
-from training_parts import objective, reference, training
 
 
 def sparse(density=0.3, index=np.int32):
