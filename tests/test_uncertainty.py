@@ -1,5 +1,7 @@
 """The spread per cell: units, calibration, and that it means something."""
 
+import pickle
+
 import numpy as np
 import pytest
 from scipy.stats import chi2, spearmanr
@@ -142,3 +144,13 @@ def test_calibration_data_must_match(fitted):
         pipe.calibrate(X, coords[:-1])
     with pytest.raises(ValueError, match="dimension"):
         pipe.calibrate(X, coords[:, 0])
+
+
+def test_what_a_fitted_model_has_worked_out_does_not_travel(fitted):
+    pipe, counts, _ = fitted
+    model = pipe[-1]
+    pipe.predict(counts[:2], return_std=True)
+    assert "encoder" in vars(model.fitted_)
+    loaded = pickle.loads(pickle.dumps(model.fitted_))
+    assert "encoder" not in vars(loaded)
+    assert "_near" not in vars(loaded.error_model)
