@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from read_only import read_only
 from scipy import sparse
 from scipy.stats import norm
 from sklearn import config_context
@@ -29,7 +30,9 @@ CONTAINERS = [np.asarray, sparse.csr_matrix, sparse.csr_array, sparse.csc_matrix
 @pytest.fixture(scope="module")
 def reference():
     with np.load(REFERENCE) as archive:
-        return dict(archive)
+        stored = dict(archive)
+    read_only(*stored.values())
+    return stored
 
 
 def expression(counts, flavor):

@@ -1,7 +1,10 @@
 """The spread per cell: units, calibration, and that it means something."""
 
+from copy import deepcopy
+
 import numpy as np
 import pytest
+from read_only import read_only
 from scipy.stats import chi2, spearmanr
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
@@ -11,12 +14,19 @@ from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def _fitted():
     tissue = make_tissue(n_cells=900, n_genes=60, signal=0.5, random_state=3)
     pipe = make_spatial_pipeline(
         hidden_layer_sizes=(32,), n_estimators=4, max_epochs=60, random_state=0
     ).fit(tissue.X[:400], tissue.coords[:400])
-    return pipe, tissue.X[400:], tissue.coords[400:]
+    return pipe, *read_only(tissue.X[400:], tissue.coords[400:])
+
+
+@pytest.fixture
+def fitted(_fitted):
+    """A pipeline, and cells of the same tissue that it has not seen."""
+    pipe, *query = _fitted
+    return deepcopy(pipe), *query
 
 
 def test_std_has_the_units_of_the_tissue_and_leaves_predictions_alone(fitted):
