@@ -1,4 +1,4 @@
-"""Kept neighbors, spacing, position errors and coverage against brute force."""
+"""Neighbors, spacing, position errors and coverage, compared with brute force."""
 
 import numpy as np
 import pytest

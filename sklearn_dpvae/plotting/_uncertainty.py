@@ -12,7 +12,7 @@ class UncertaintyDisplay:
     """Predicted positions with a circle or ellipse for the standard deviation of each.
 
     Create it with `from_estimator` or `from_predictions`. A model that was not calibrated on cells
-    kept out of `fit` underestimates its standard deviations.
+    kept out of `fit` usually underestimates its standard deviations.
 
     Parameters
     ----------
