@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from ._checks import check_option
-from ._procrustes import procrustes_disparity, procrustes_distance
+from ._disparity import procrustes_disparity, procrustes_distance
 
 
 class ProcrustesScorer:
