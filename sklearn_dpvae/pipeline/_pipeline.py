@@ -1,52 +1,33 @@
-"""The recommended chain from counts to positions, as one estimator.
+"""scikit-learn's Pipeline with section labels as an argument.
 
-Stands on the regressor and the preprocessing steps.
+Imports this folder's steps, and the list of count likelihoods.
 """
 
-import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
 
 import numpy as np
-from sklearn import get_config
-from sklearn.feature_selection import SelectorMixin
+from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils.metadata_routing import UNUSED, MetadataRouter
 from sklearn.utils.metaestimators import available_if
 
-from ._network.likelihoods import COUNT_LIKELIHOODS
-from ._regressor import DPVAESpatialRegressor
-from ._utils.validation import check_missing_genes, known_rows
-from .decomposition import SpatialPCA
-from .feature_selection import SpatiallyVariableGenes
-from .preprocessing import LogNormalizer, SectionScaler
-
-# The settings of the paper's experiments, as parameters of DPVAESpatialRegressor.
-PAPER_SETTINGS = {
-    "distance_weight": 1.0,
-    "alignment_weight": 0.0,
-    "kl_weight": 1.0,
-    "elbo_weight": 1.0,
-    "distance_loss": "absolute",
-    "hidden_layer_sizes": (128,),
-    "n_estimators": 1,
-    "max_samples": 1.0,
-    "activation": "relu",
-    "layer_norm": False,
-    "dropout": 0.0,
-    "input_dropout": 0.0,
-    "input_noise": 0.0,
-    "weight_decay": 0.0,
-    "batch_size": None,
-    "lr": 1e-3,
-    "lr_schedule": "constant",
-    "max_epochs": 1000,
-}
-
-# A third of the standard deviation of the noise in what `SpatialPCA` returns.
-_INPUT_NOISE = 0.08
+from .._network.likelihoods import COUNT_LIKELIHOODS
+from .._utils.routing import routing_is_on, takes
+from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
 
 
-def _final_step_has(method):
-    def check(pipeline):
+def _plain_pipeline_has(method: str) -> Callable[[Any], bool]:
+    def check(pipeline: Any) -> bool:
+        getattr(super(SpatialPipeline, pipeline), method)
+        return True
+
+    return check
+
+
+def _final_step_has(method: str) -> Callable[[Any], bool]:
+    def check(pipeline: Any) -> bool:
         getattr(pipeline._final_estimator, method)
         return True
 
@@ -56,19 +37,23 @@ def _final_step_has(method):
 class SpatialPipeline(Pipeline):
     """Pipeline that hands section labels to every step that takes them.
 
-    A plain Pipeline makes the caller name the steps (``scale__sections=...``) or switch on
-    metadata routing, and has no way to give the labels to a step's ``transform`` without it.
-    Here ``sections=`` is an argument of `fit`, `predict`, `score` ... and works with metadata
-    routing off and on, also inside GridSearchCV and cross_validate, and so is ``batch=`` of
-    `fit`. Where the last step has a likelihood of counts, it is given the counts of the selected
-    genes beside what the steps before it make of them. In all else it is scikit-learn's Pipeline.
+    scikit-learn's Pipeline makes the caller name the steps (``scale__sections=...``), and can
+    give labels to a step's `transform` only with metadata routing. Here ``sections=`` is an
+    argument of `fit`, `predict`, `score` and so on, and ``batch=`` and ``counts=`` are arguments
+    of `fit`. They reach every step that takes them, also inside GridSearchCV and
+    cross_validate. With metadata routing on, they are routed as in any Pipeline: by what the
+    steps request.
+
+    If the last step has a likelihood of counts, it is fitted on the counts of the selected genes
+    beside what the other steps make of them.
 
     Parameters
     ----------
     steps : list of tuples
         (name, estimator) pairs in order.
     transform_input : list of str, default=None
-        See `sklearn.pipeline.Pipeline`.
+        Names of metadata that the steps transform before a later step gets them; needs metadata
+        routing. See `sklearn.pipeline.Pipeline`.
     memory : str or object with the joblib.Memory interface, default=None
         Where fitted transformers are cached.
     verbose : bool, default=False
@@ -77,6 +62,14 @@ class SpatialPipeline(Pipeline):
     See Also
     --------
     make_spatial_pipeline : The recommended steps.
+
+    Notes
+    -----
+    Requests are set on the steps: ``pipe["dpvae"].set_predict_request(sections="slide")`` makes
+    ``pipe.predict(X, slide=labels)`` work, and ``sections=False`` keeps the labels from a step.
+    `calibrate` and `predict_radius` follow the requests for `predict`. `missing_genes` belongs
+    to the columns of `X`, which the steps change, and is therefore never routed by name: each
+    step that takes it gets the part that belongs to its own genes.
 
     Examples
     --------
@@ -95,7 +88,25 @@ class SpatialPipeline(Pipeline):
     (200, 2)
     """
 
-    def fit(self, X, y=None, *, sections=None, batch=None, counts=None, **params):
+    steps: list[tuple[str, Any]]
+
+    # The steps make the requests; the pipeline only passes metadata on.
+    __metadata_request__fit: ClassVar = dict.fromkeys(("sections", "batch", "counts"), UNUSED)
+    __metadata_request__partial_fit: ClassVar = __metadata_request__fit
+    __metadata_request__predict: ClassVar = dict.fromkeys(("sections", "missing_genes"), UNUSED)
+    __metadata_request__transform: ClassVar = __metadata_request__predict
+    __metadata_request__score: ClassVar = __metadata_request__predict
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: Any = None,
+        **params: Any,
+    ) -> "SpatialPipeline":
         """Fit all steps.
 
         Parameters
@@ -118,13 +129,21 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
-        labels = {"sections": sections, "batch": batch, "counts": counts}
-        if counts is None and self._explains_counts():
-            self._fit_with_counts(X, y, labels, params)
-            return self
-        return super().fit(X, y, **self._for_steps("fit", labels), **params)
+        params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
+        with self._last_step_given_counts_of(X):
+            return super().fit(X, y, **params)
 
-    def fit_transform(self, X, y=None, *, sections=None, batch=None, counts=None, **params):
+    @available_if(_plain_pipeline_has("fit_transform"))
+    def fit_transform(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: Any = None,
+        **params: Any,
+    ) -> Any:
         """Fit all steps and return what the last one makes of `X`.
 
         Parameters
@@ -136,14 +155,21 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
-        labels = {"sections": sections, "batch": batch, "counts": counts}
-        if counts is None and self._explains_counts():
-            Xt = self._fit_with_counts(X, y, labels, params)
-            return self._final_estimator.transform(Xt)
-        return super().fit_transform(X, y, **self._for_steps("fit", labels), **params)
+        params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
+        with self._last_step_given_counts_of(X):
+            return super().fit_transform(X, y, **params)
 
     @available_if(_final_step_has("partial_fit"))
-    def partial_fit(self, X, y, *, sections=None, batch=None, counts=None):
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: Any = None,
+        **params: Any,
+    ) -> "SpatialPipeline":
         """Fine-tune the last step on located cells of another section.
 
         The other steps stay as fitted, so the genes remain the same.
@@ -153,27 +179,33 @@ class SpatialPipeline(Pipeline):
         X, sections, batch, counts
             See `fit`.
         y : array-like of shape (n_cells, n_dims)
-            Positions, with NaN in the rows of cells that are not located. These are not trained
-            on, but where sections are z-scored by themselves (``query="new_section"``), they
-            belong to theirs.
+            Positions, with NaN in the rows of cells that are not located. The last step is not
+            trained on these cells. But where sections are z-scored by their own statistics
+            (``query="new_section"``), they count among the cells of their section.
+        **params : dict
+            Other parameters of the last step's `partial_fit`, one value per cell.
 
         Returns
         -------
         self
         """
-        located = located_rows(y)
-        if counts is None and self._explains_counts():
-            counts = self._of_selected_genes(X)
-        given = {"batch": batch, "counts": counts}
-        given = {
-            k: v if located is None else _safe_indexing(v, located)
-            for k, v in given.items()
-            if v is not None
-        }
-        return self._finish("partial_fit", X, y, sections=sections, rows=located, **given)
+        params = _without_none(params, sections=sections, batch=batch, counts=counts)
+        defaults = {}
+        if self._explains_counts() and counts is None:
+            defaults["counts"] = select_genes(transformers(self), X)
+        return call_last_step(
+            self, "partial_fit", X, y, rows=located_rows(y), defaults=defaults, params=params
+        )
 
-    @available_if(_final_step_has("predict"))
-    def predict(self, X, *, sections=None, missing_genes=None, **params):
+    @available_if(_plain_pipeline_has("predict"))
+    def predict(
+        self,
+        X: Any,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
         """Predict positions.
 
         Parameters
@@ -182,9 +214,9 @@ class SpatialPipeline(Pipeline):
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
         missing_genes : array-like of shape (n_genes,), dtype bool, default=None
-            Genes that the query was not measured for, whose columns in `X` are 0. They count as
-            having the mean of the reference; as they stand, they would say that these genes are
-            not expressed, and that cells have fewer counts than they have.
+            Genes that the query was not measured for, whose columns in `X` are 0. They are
+            treated as if they had the mean of the reference. Without this argument, zeros say
+            that these genes are not expressed, and that cells have fewer counts than they have.
         **params : dict
             Passed to the last step's `predict`: ``return_std``, ``anchors``.
 
@@ -193,25 +225,41 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells, n_dims)
             Or what the last step's `predict` returns otherwise.
         """
-        return self._finish("predict", X, sections=sections, missing=missing_genes, **params)
+        params = _without_none(params, sections=sections)
+        if routing_is_on() and missing_genes is None:
+            return super().predict(X, **params)
+        return call_last_step(self, "predict", X, missing=missing_genes, params=params)
 
     @available_if(_final_step_has("calibrate"))
-    def calibrate(self, X, y, *, sections=None):
+    def calibrate(
+        self, X: Any, y: ArrayLike, *, sections: ArrayLike | None = None, **params: Any
+    ) -> "SpatialPipeline":
         """Calibrate the last step's uncertainty on located cells that were not in the fit.
 
         Parameters
         ----------
         X, y, sections
             See `partial_fit`.
+        **params : dict
+            Metadata that steps request for `predict` under other names.
 
         Returns
         -------
         self
         """
-        return self._finish("calibrate", X, y, sections=sections, rows=located_rows(y))
+        params = _without_none(params, sections=sections)
+        return call_last_step(self, "calibrate", X, y, rows=located_rows(y), params=params)
 
     @available_if(_final_step_has("predict_radius"))
-    def predict_radius(self, X, *, level=0.95, sections=None, missing_genes=None):
+    def predict_radius(
+        self,
+        X: Any,
+        *,
+        level: float = 0.95,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> NDArray[np.float64]:
         """Distance from the predicted position that holds the true one with a probability.
 
         Parameters
@@ -220,236 +268,128 @@ class SpatialPipeline(Pipeline):
             See `predict`.
         level : float, default=0.95
             The probability.
+        **params : dict
+            Metadata that steps request for `predict` under other names.
 
         Returns
         -------
         ndarray of shape (n_cells,)
             Radii in tissue units.
         """
-        return self._finish(
-            "predict_radius", X, sections=sections, missing=missing_genes, level=level
+        return call_last_step(
+            self,
+            "predict_radius",
+            X,
+            missing=missing_genes,
+            defaults={"level": level},
+            params=_without_none(params, sections=sections),
         )
 
-    @available_if(_final_step_has("transform"))
-    def transform(self, X, *, sections=None, missing_genes=None):
+    @available_if(_plain_pipeline_has("transform"))
+    def transform(
+        self,
+        X: Any,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
         """Latent means of cells.
 
         Parameters
         ----------
         X, sections, missing_genes
             See `predict`.
+        **params : dict
+            Metadata that steps request for `transform` under other names.
 
         Returns
         -------
         ndarray of shape (n_cells, n_components)
         """
-        return self._finish("transform", X, sections=sections, missing=missing_genes)
+        params = _without_none(params, sections=sections)
+        if routing_is_on() and missing_genes is None:
+            return super().transform(X, **params)
+        return call_last_step(self, "transform", X, missing=missing_genes, params=params)
 
-    @available_if(_final_step_has("score"))
-    def score(self, X, y=None, *, sections=None, missing_genes=None):
+    @available_if(_plain_pipeline_has("score"))
+    def score(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> float:
         """Score of the last step, for DPVAESpatialRegressor 1 - Procrustes disparity.
 
         Parameters
         ----------
         X, y, sections
             See `fit`.
+        sample_weight : array-like of shape (n_cells,), default=None
+            Weight of each row in the score.
         missing_genes : array-like of shape (n_genes,), dtype bool, default=None
             See `predict`.
+        **params : dict
+            Metadata that steps request for `score` under other names.
 
         Returns
         -------
         float
         """
-        return self._finish("score", X, y, sections=sections, missing=missing_genes)
+        params = _without_none(params, sections=sections)
+        if routing_is_on() and missing_genes is None:
+            return super().score(X, y, sample_weight=sample_weight, **params)
+        params = _without_none(params, sample_weight=sample_weight)
+        return call_last_step(self, "score", X, y, missing=missing_genes, params=params)
 
-    def _for_steps(self, method, labels):
-        """Labels as parameters of `Pipeline.fit`: once under routing, else one a step."""
-        routed = {}
-        for label, values in labels.items():
-            takers = [name for _, name, step in self._iter() if _takes(step, method, label)]
-            if values is None or not takers:
-                continue
-            if get_config()["enable_metadata_routing"]:
-                routed[label] = values
-            else:
-                routed |= {f"{name}__{label}": values for name in takers}
-        return routed
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Say what the steps request, for `partial_fit` as for the methods of any Pipeline.
 
-    def _explains_counts(self):
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        router = super().get_metadata_routing()
+        for name, route in router:
+            last = name == self.steps[-1][0]
+            route.mapping.add(caller="partial_fit", callee="partial_fit" if last else "transform")
+        return router
+
+    def _explains_counts(self) -> bool:
         """Whether the last step needs counts beside what the others make of them."""
         likelihood = getattr(self._final_estimator, "likelihood", None)
         return len(self.steps) > 1 and likelihood in COUNT_LIKELIHOODS
 
-    def _fit_with_counts(self, X, y, labels, params):
-        """Fit the last step after the others: only they tell which genes' counts to give it."""
+    def _for_fit(self, params: dict[str, Any], **labels: Any) -> dict[str, Any]:
+        """Parameters of `Pipeline.fit`: a label once under routing, else once per step."""
+        if routing_is_on():
+            return _without_none(params, **labels)
+        return {
+            f"{name}__{label}": values
+            for label, values in labels.items()
+            for _, name, step in self._iter()
+            if values is not None and takes(step, "fit", label)
+        } | params
+
+    @contextmanager
+    def _last_step_given_counts_of(self, X: Any) -> Iterator[None]:
+        """Give the last step the counts of the selected genes, while a fit lasts."""
+        # Counts that the steps are to transform are what the last step gets as its X.
+        if not self._explains_counts() or "counts" in (self.transform_input or ()):
+            yield
+            return
         name, final = self.steps[-1]
-        own = {k: v for k, v in params.items() if k.startswith(f"{name}__")}
-        others = {k: v for k, v in params.items() if k not in own}
-        head = type(self)(
-            [*self.steps[:-1], (name, "passthrough")], memory=self.memory, verbose=self.verbose
-        )
-        Xt = head.fit_transform(X, y, sections=labels["sections"], **others)
-        self.steps = [*head.steps[:-1], (name, final)]
-        given = {k.removeprefix(f"{name}__"): v for k, v in own.items()}
-        for label in ("sections", "batch"):
-            given |= _given(final, "fit", label, labels[label])
-        final.fit(Xt, y, **{"counts": self._of_selected_genes(X)} | given)
-        return Xt
-
-    def _of_selected_genes(self, X):
-        """The columns of X that the fitted steps keep, up to the first that makes new ones."""
-        columns = np.arange(np.shape(X)[1])
-        for _, _, step in self._iter(with_final=False):
-            if getattr(step, "n_features_in_", len(columns)) != len(columns):
-                break
-            if isinstance(step, SelectorMixin):
-                columns = columns[step.get_support(indices=True)]
-        return _safe_indexing(X, columns, axis=1)
-
-    def _finish(self, method, X, *args, sections=None, missing=None, rows=None, **params):
-        """Transform by all but the last step, then call a method of that, on some rows or all."""
-        steps = [step for _, _, step in self._iter(with_final=False)]
-        if missing is not None:
-            missing = check_missing_genes(missing, np.shape(X)[1])
-        X, _ = transform_by(steps, X, sections, missing)
-        if rows is not None:
-            check_consistent_length(X, *args)
-            X, *args = (_safe_indexing(values, rows) for values in (X, *args))
-            sections = None if sections is None else _safe_indexing(sections, rows)
-        final = self._final_estimator
-        params |= sections_for(final, method, sections)
-        result = getattr(final, method)(X, *args, **params)
-        return self if result is final else result
+        step = GivenCounts(final, lambda: select_genes(transformers(self), X))
+        self.steps = [*self.steps[:-1], (name, step)]
+        try:
+            yield
+        finally:
+            self.steps = [*self.steps[:-1], (name, final)]
 
 
-def transform_by(steps, X, sections=None, missing=None):
-    """What fitted steps make of X, one after the other.
-
-    Parameters
-    ----------
-    steps : list of transformers
-    X : {array-like, sparse matrix} of shape (n_cells, n_genes)
-    sections : array-like of shape (n_cells,), optional
-        For the steps that take it.
-    missing : ndarray of shape (n_genes,), dtype bool, optional
-        Genes that were not measured, for the steps that take them.
-
-    Returns
-    -------
-    X : {ndarray, sparse matrix}
-    missing : ndarray or None
-        Those that the steps have kept.
-    """
-    for step in steps:
-        given = sections_for(step, "transform", sections)
-        X = step.transform(X, **given, **_given(step, "transform", "missing_genes", missing))
-        if missing is not None and isinstance(step, SelectorMixin):
-            missing = missing[step.get_support()]
-    return X, missing
-
-
-def located_rows(y):
-    """Rows of positions that are not NaN; None if that are all, or y is none of numbers."""
-    try:
-        coords = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError):
-        return None  # The last step says what is wrong.
-    if not np.isnan(coords).any():
-        return None
-    located = known_rows(coords.reshape(len(coords), -1), name="y")
-    if not len(located):
-        raise ValueError("y has no located cell: all positions are NaN.")
-    return located
-
-
-def _takes(step, method, label):
-    method = getattr(step, method, None)
-    return method is not None and label in inspect.signature(method).parameters
-
-
-def _given(step, method, label, values):
-    return {label: values} if values is not None and _takes(step, method, label) else {}
-
-
-def sections_for(step, method, sections):
-    """The labels as a keyword, for a method that takes them."""
-    return _given(step, method, "sections", sections)
-
-
-def make_spatial_pipeline(
-    *,
-    query="same_section",
-    n_top_genes=2000,
-    n_spatial_components=20,
-    memory=None,
-    verbose=0,
-    random_state=None,
-    **regressor_params,
-):
-    """Make the recommended chain: counts in, positions out.
-
-    Library-size normalization and logarithm, the genes with the most spatial autocorrelation on
-    the reference among those that a hundredth of its cells express, z-scores by section, clipped
-    at 3, components of spatially smoothed expression, then `DPVAESpatialRegressor`.
-
-    Parameters
-    ----------
-    query : {"same_section", "new_section"}, default="same_section"
-        By which statistics cells without positions are z-scored: those of the reference, or
-        their own. Choose "new_section" when the query is another section than the reference:
-        it removes the shift between the two, but needs the query's cells in one call of
-        `predict`, whose answers then depend on each other.
-    n_top_genes : int, default=2000
-        Number of genes to keep.
-    n_spatial_components : int or None, default=20
-        Number of components that genes are projected on, by `SpatialPCA`. None gives the genes
-        themselves to the net, as in the paper.
-    memory : str or object with the joblib.Memory interface, default=None
-        Where the fitted preprocessing is cached, which saves time in a grid search over
-        parameters of the regressor.
-    verbose : int, default=0
-        1 shows a progress bar of the training, 2 a line an epoch.
-    random_state : int, RandomState instance or None, default=None
-        Seed of the components and of the training.
-    **regressor_params : dict
-        Parameters of `DPVAESpatialRegressor`. Where `input_noise` is not among them, it is 0.08,
-        a third of the noise that components have.
-
-    Returns
-    -------
-    SpatialPipeline
-        With the steps "normalize", "genes", "scale", "components" and "dpvae", so that a grid
-        search addresses ``dpvae__distance_weight``, ``genes__n_top_genes`` ...
-
-    See Also
-    --------
-    sklearn_dpvae.pipeline.SpatialPipeline : Any other chain with section labels.
-
-    Examples
-    --------
-    >>> from sklearn_dpvae import make_spatial_pipeline
-    >>> from sklearn_dpvae.datasets import make_tissue
-    >>> tissue = make_tissue(300, 60, random_state=0)
-    >>> reference, query = slice(0, 250), slice(250, 300)
-    >>> pipe = make_spatial_pipeline(max_epochs=3, random_state=0)
-    >>> pipe = pipe.fit(tissue.X[reference], tissue.coords[reference])
-    >>> pipe.predict(tissue.X[query]).shape
-    (50, 2)
-    """
-    components = "passthrough"
-    if n_spatial_components is not None:
-        components = SpatialPCA(n_spatial_components, random_state=random_state)
-    params = {"verbose": verbose, "random_state": random_state, "input_noise": _INPUT_NOISE}
-    regressor = DPVAESpatialRegressor(**params | regressor_params)
-    return SpatialPipeline(
-        [
-            # The pseudocount that suits an overdispersion of 1/16.
-            ("normalize", LogNormalizer(pseudocount=4.0)),
-            ("genes", SpatiallyVariableGenes(n_top_genes=n_top_genes, min_cells=0.01)),
-            # Rare counts in shallow cells have z-scores of 20 and more.
-            ("scale", SectionScaler(query=query, clip=3.0)),
-            ("components", components),
-            ("dpvae", regressor),
-        ],
-        memory=memory,
-    )
+def _without_none(params: dict[str, Any], **labels: Any) -> dict[str, Any]:
+    return {label: values for label, values in labels.items() if values is not None} | params
