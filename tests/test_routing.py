@@ -12,7 +12,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from sklearn_dpvae import DPVAESpatialRegressor, SpatialPipeline, make_spatial_pipeline
 from sklearn_dpvae._network.likelihoods import LIKELIHOODS
 from sklearn_dpvae._utils.routing import given, sections_for, takes
-from sklearn_dpvae.metrics import procrustes_disparity
+from sklearn_dpvae.metrics import ProcrustesScorer, procrustes_disparity
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (16,), "max_epochs": 2, "random_state": 0}
@@ -337,6 +337,30 @@ def test_weights_in_scores_are_repeated_rows(tissue, scaled, routing):
     assert pipe.score(tissue.X, coords, **options, **none_missing) == pytest.approx(
         expected, abs=1e-6
     )
+
+
+# ------------------------------------------------------------------ the scorer
+
+
+def test_the_scorer_hands_its_labels_to_the_prediction(tissue, routing):
+    """It scores a pipeline as the pipeline does itself."""
+    X, y, labels = tissue.X, tissue.coords, tissue.sections
+    pipe = quick(query="new_section").fit(X, y, sections=labels)
+    scorer = ProcrustesScorer()
+    expected = 1 - procrustes_disparity(y, pipe.predict(X, sections=labels), sections=labels)
+    assert scorer(pipe, X, y, sections=labels) == expected
+    assert expected != 1 - procrustes_disparity(y, pipe.predict(X), sections=labels)
+    search = GridSearchCV(pipe, {}, cv=2).fit(X, y, sections=labels)
+    assert scorer(search, X, y, sections=labels) == scorer(
+        search.best_estimator_, X, y, sections=labels
+    )
+
+
+def test_the_scorer_leaves_labels_from_those_that_take_none(tissue, routing):
+    X, y, labels = tissue.X.toarray(), tissue.coords, tissue.sections
+    model = make_pipeline(StandardScaler(), Ridge()).fit(X, y)
+    expected = 1 - procrustes_disparity(y, model.predict(X), sections=labels)
+    assert ProcrustesScorer()(model, X, y, sections=labels) == expected
 
 
 # ------------------------------------------------------------------ masks
