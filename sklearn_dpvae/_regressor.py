@@ -209,7 +209,9 @@ class DPVAESpatialRegressor(
 
     __metadata_request__fit: ClassVar = {"sections": True, "batch": True, "counts": True}
     __metadata_request__partial_fit: ClassVar = {"sections": True, "batch": True, "counts": True}
-    __metadata_request__predict: ClassVar = {"sections": True}
+    __metadata_request__predict: ClassVar = dict.fromkeys(
+        ("sections", "anchors", "return_std", "underdetermined"), True
+    )
     __metadata_request__score: ClassVar = {"sections": True}
 
     _parameter_constraints: ClassVar[dict] = {
@@ -591,7 +593,7 @@ class DPVAESpatialRegressor(
         latents, disagreement = self.fitted_.encode(checked)
         return self.fitted_.error_model.radius(latents, disagreement, checked, level)
 
-    def score(self, X, y, *, sections=None):
+    def score(self, X, y, sample_weight=None, sections=None):
         """1 - Procrustes disparity: R^2 after the best similarity.
 
         Parameters
@@ -599,6 +601,8 @@ class DPVAESpatialRegressor(
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
         y : array-like of shape (n_cells, n_dims)
             True positions, in any pose.
+        sample_weight : array-like of shape (n_cells,), default=None
+            Weight of each cell; a cell of weight 2 counts as two cells in the same place.
         sections : array-like of shape (n_cells,), default=None
             Each section is aligned by itself.
 
@@ -607,7 +611,9 @@ class DPVAESpatialRegressor(
         float
             1 is perfect, 0 no better than the mean.
         """
-        return 1.0 - procrustes_disparity(y, self.predict(X), sections=sections)
+        return 1.0 - procrustes_disparity(
+            y, self.predict(X), sample_weight=sample_weight, sections=sections
+        )
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
         """Latents: posterior means, averaged over the networks in the pose of the first.

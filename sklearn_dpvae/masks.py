@@ -1,24 +1,31 @@
 """Which pairs of cells the distance term looks at: the weights M_ij of eq. (5).
 
-A mask is a function of the expression and the positions of one section, so that it is made anew
-for whatever cells a model is fitted on, also by cross-validation. Imports nothing of this package.
+A mask is a function of the expression and the positions of one section. It is called for the
+cells that a model is fitted on, so that cross-validation calls it for each training set. Masks
+are estimators in scikit-learn's sense: a grid search can set ``dpvae__mask__n_neighbors``.
+
+Imports nothing of this package.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 import numpy as np
 import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.base import BaseEstimator
 from sklearn.cluster import MiniBatchKMeans
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.neighbors import NearestNeighbors, radius_neighbors_graph
 from sklearn.utils import check_random_state
+from sklearn.utils._param_validation import Interval, StrOptions
+
+__all__ = ["ClusterMask", "KNNMask", "RadiusMask"]
 
 _PCS_FOR_CLUSTERS = 20
 
 
-@dataclass(frozen=True)
-class KNNMask:
+class KNNMask(BaseEstimator):
     """Pairs of near neighbors, at one scale or at several.
 
     Parameters
@@ -26,9 +33,9 @@ class KNNMask:
     n_neighbors : int, default=15
         Number of nearest neighbors of a cell at each scale.
     n_scales : int, default=3
-        At the first scale neighbors are looked for among all cells, at each further one among a
-        random fourth of the cells of the scale before, so that they are twice as far. With 1
-        nothing holds far parts of the tissue apart.
+        Number of scales. At the first one, neighbors are taken from all cells. At each further
+        one, they are taken from a random quarter of the cells of the scale before, and so are
+        twice as far away. With a single scale, no pair relates distant parts of the tissue.
     random_state : int, RandomState instance or None, default=0
         Seed of the subsets of the further scales.
 
@@ -44,11 +51,23 @@ class KNNMask:
            [0., 0., 1., 0.]])
     """
 
-    n_neighbors: int = 15
-    n_scales: int = 3
-    random_state: int | np.random.RandomState | None = 0
+    _parameter_constraints: ClassVar[dict] = {
+        "n_neighbors": [Interval(Integral, 1, None, closed="left")],
+        "n_scales": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
 
-    def __call__(self, X, coords: np.ndarray) -> sp.csr_matrix:
+    def __init__(
+        self,
+        n_neighbors: int = 15,
+        n_scales: int = 3,
+        random_state: int | np.random.RandomState | None = 0,
+    ):
+        self.n_neighbors = n_neighbors
+        self.n_scales = n_scales
+        self.random_state = random_state
+
+    def __call__(self, X: Any, coords: NDArray[np.floating]) -> sp.csr_matrix:
         """Return the symmetric matrix of pairs.
 
         Parameters
@@ -60,14 +79,20 @@ class KNNMask:
         Returns
         -------
         csr_matrix of shape (n_cells, n_cells)
-            1 for pairs that are neighbors in either direction.
+            1 for pairs of which at least one cell is a neighbor of the other.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
         """
+        self._validate_params()
         n_cells = len(coords)
         rng = check_random_state(self.random_state)
         among = np.arange(n_cells)
         mask = sp.csr_matrix((n_cells, n_cells))
         for _ in range(self.n_scales):
-            # One more, since a cell that is among them is its own nearest.
+            # One more, since a cell may find itself as its nearest neighbor.
             k = min(self.n_neighbors + 1, len(among))
             nearest = NearestNeighbors(n_neighbors=k).fit(coords[among])
             found = among[nearest.kneighbors(coords, return_distance=False)].ravel()
@@ -79,8 +104,7 @@ class KNNMask:
         return mask
 
 
-@dataclass(frozen=True)
-class RadiusMask:
+class RadiusMask(BaseEstimator):
     """Pairs within a distance.
 
     Parameters
@@ -101,9 +125,14 @@ class RadiusMask:
            [0., 0., 0., 0.]])
     """
 
-    radius: float | None = None
+    _parameter_constraints: ClassVar[dict] = {
+        "radius": [Interval(Real, 0, None, closed="neither"), None],
+    }
 
-    def __call__(self, X, coords: np.ndarray) -> sp.csr_matrix:
+    def __init__(self, radius: float | None = None):
+        self.radius = radius
+
+    def __call__(self, X: Any, coords: NDArray[np.floating]) -> sp.csr_matrix:
         """Return the symmetric matrix of pairs.
 
         Parameters
@@ -115,23 +144,30 @@ class RadiusMask:
         Returns
         -------
         csr_matrix of shape (n_cells, n_cells)
+            1 for pairs within the radius.
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
         """
+        self._validate_params()
         radius = self.radius
         if radius is None:
             radius = 0.5 * np.sqrt(np.square(coords - coords.mean(axis=0)).sum(axis=1).mean())
         return radius_neighbors_graph(coords, radius)
 
 
-@dataclass(frozen=True)
-class ClusterMask:
+class ClusterMask(BaseEstimator):
     """Pairs within, or between, clusters of expression.
 
     Parameters
     ----------
     n_clusters : int, default=8
-        Clusters of each section, by mini-batch k-means on 20 principal components.
+        Number of clusters in each section, which mini-batch k-means finds on 20 principal
+        components.
     pairs : {"within", "between"}, default="within"
-        Whether the two cells of a pair are of the same cluster or of different ones.
+        Whether the two cells of a pair are from the same cluster or from different ones.
     random_state : int, RandomState instance or None, default=0
         Seed of the clustering.
 
@@ -145,16 +181,24 @@ class ClusterMask:
     True
     """
 
-    n_clusters: int = 8
-    pairs: str = "within"
-    random_state: int | np.random.RandomState | None = 0
+    _parameter_constraints: ClassVar[dict] = {
+        "n_clusters": [Interval(Integral, 1, None, closed="left")],
+        "pairs": [StrOptions({"within", "between"})],
+        "random_state": ["random_state"],
+    }
 
-    def __post_init__(self):
-        if self.pairs not in ("within", "between"):
-            raise ValueError(f"pairs must be 'within' or 'between', got {self.pairs!r}.")
+    def __init__(
+        self,
+        n_clusters: int = 8,
+        pairs: str = "within",
+        random_state: int | np.random.RandomState | None = 0,
+    ):
+        self.n_clusters = n_clusters
+        self.pairs = pairs
+        self.random_state = random_state
 
-    def __call__(self, X, coords: np.ndarray) -> np.ndarray:
-        """Return the cluster of each cell; all pairs of n cells would be n^2 numbers.
+    def __call__(self, X: Any, coords: NDArray[np.floating]) -> NDArray[np.integer]:
+        """Return the cluster of each cell, which takes less memory than a matrix of pairs.
 
         Parameters
         ----------
@@ -165,7 +209,13 @@ class ClusterMask:
         Returns
         -------
         ndarray of shape (n_cells,)
+
+        Raises
+        ------
+        ValueError
+            If a parameter is out of range.
         """
+        self._validate_params()
         n_components = min(_PCS_FOR_CLUSTERS, min(X.shape) - 1)
         if n_components > 0:
             decomposition = TruncatedSVD if sp.issparse(X) else PCA
@@ -176,10 +226,11 @@ class ClusterMask:
         return k_means.fit_predict(X)
 
 
-MASKS: dict[str, Callable] = {
-    "knn": KNNMask(),
-    "radius": RadiusMask(),
-    "clusters": ClusterMask(),
+# Names that the regressor takes for a mask with its default parameters.
+MASKS: dict[str, type[BaseEstimator]] = {
+    "knn": KNNMask,
+    "radius": RadiusMask,
+    "clusters": ClusterMask,
 }
 
 

@@ -1,5 +1,7 @@
 """Masks: which pairs count, that they are sliced and sampled right, and eq. (5) over them."""
 
+import pickle
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
@@ -86,8 +88,52 @@ def test_clusters_find_blobs(make, points):
     labels = ClusterMask(n_clusters=4)(make(X), points)
     truth = np.repeat(np.arange(4), 20)
     np.testing.assert_array_equal(labels[:, None] == labels, truth[:, None] == truth)
-    with pytest.raises(ValueError, match="between"):
-        ClusterMask(pairs="across")
+
+
+@pytest.mark.parametrize(
+    ("mask", "message"),
+    [
+        (KNNMask(n_neighbors=0), "'n_neighbors' parameter of KNNMask must be an int"),
+        (KNNMask(n_scales=0), "'n_scales' parameter"),
+        (KNNMask(random_state="zero"), "'random_state' parameter"),
+        (RadiusMask(radius=0.0), "'radius' parameter of RadiusMask must be a float"),
+        (ClusterMask(n_clusters=0), "'n_clusters' parameter"),
+        (ClusterMask(pairs="across"), "'pairs' parameter .*'between'.* Got 'across'"),
+    ],
+)
+def test_parameters_are_checked_when_a_mask_is_made(mask, message, points):
+    with pytest.raises(ValueError, match=message):
+        mask(points, points)
+    with pytest.raises(ValueError, match=message):
+        quick(mask=mask).fit(points, points)
+
+
+@pytest.mark.parametrize("mask", [KNNMask(4, 2, 7), RadiusMask(0.5), ClusterMask(3, "between", 1)])
+def test_masks_are_estimators(mask, points):
+    again = clone(mask)
+    assert again is not mask
+    assert again.get_params() == mask.get_params()
+    for copy in (again, pickle.loads(pickle.dumps(mask))):
+        made, expected = (
+            m.toarray() if sp.issparse(m) else m
+            for m in (copy(points, points), mask(points, points))
+        )
+        np.testing.assert_array_equal(made, expected)
+    model = quick(mask=mask)
+    name, value = next(iter(mask.get_params().items()))
+    assert model.get_params()[f"mask__{name}"] == value
+    copied = clone(model).set_params(**{f"mask__{name}": 2})
+    assert getattr(copied.mask, name) == 2
+    assert getattr(mask, name) == value
+
+
+def test_names_of_masks_stand_for_the_defaults(points):
+    for name, mask in MASKS.items():
+        made, expected = (build(m, points, points) for m in (name, mask()))
+        if name == "clusters":
+            np.testing.assert_array_equal(made.groups, expected.groups)
+        else:
+            assert (made.matrix != expected.matrix).nnz == 0
 
 
 @pytest.mark.parametrize("mask", [*MASKS, lambda X, coords: np.ones((len(X), len(X)))])

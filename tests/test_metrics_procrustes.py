@@ -270,3 +270,89 @@ def test_the_transform_is_frozen_and_pickles():
         align.scale = 2.0
     again = pickle.loads(pickle.dumps(align))
     np.testing.assert_array_equal(again(a), align(a))
+
+
+# ------------------------------------------------------------------ weights
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    seed=seeds,
+    dims=st.sampled_from([(1, 1), (2, 2), (3, 2), (2, 3)]),
+    metric=st.sampled_from([procrustes_disparity, procrustes_distance]),
+    n_sections=st.integers(1, 3),
+)
+def test_integer_weights_are_repeated_rows(seed, dims, metric, n_sections):
+    a, b = two_maps(seed, 40, dims)
+    rng = np.random.default_rng(seed)
+    times = rng.integers(0, 4, size=40)
+    sections = rng.integers(n_sections, size=40)
+    times[:20] += 1  # Enough rows in each section.
+    sections[:20] = np.arange(20) % n_sections
+    rows = np.repeat(np.arange(40), times)
+    expected = metric(a[rows], b[rows], sections=sections[rows])
+    found = metric(a, b, sample_weight=times, sections=sections)
+    assert_allclose(found, expected, rtol=1e-9)
+    if metric is procrustes_distance:
+        assert_allclose(
+            metric(a, b, sample_weight=times, sections=sections, normalize=True),
+            metric(a[rows], b[rows], sections=sections[rows], normalize=True),
+            rtol=1e-9,
+        )
+
+
+def test_weighted_disparity_is_least_squares():
+    a, b = two_maps(3)
+    weights = np.random.default_rng(3).uniform(size=len(a))
+
+    def misfit(params):
+        angle, scale, *shift = params
+        rotation = [[np.cos(angle), -np.sin(angle)], [np.sin(angle), np.cos(angle)]]
+        return np.sum(weights[:, None] * (a - scale * b @ rotation - shift) ** 2)
+
+    best = min(
+        minimize(lambda p, m=m: misfit(p * [1, m, 1, 1]), [t, 1.0, 0, 0]).fun
+        for t in (0.0, 2.0, 4.0)
+        for m in (1, -1)
+    )
+    center = np.average(a, axis=0, weights=weights)
+    spread = np.sum(weights[:, None] * (a - center) ** 2)
+    assert_allclose(procrustes_disparity(a, b, sample_weight=weights), best / spread, rtol=1e-6)
+
+
+@pytest.mark.parametrize("metric", [procrustes_disparity, procrustes_distance])
+def test_weights_of_one_and_none(metric):
+    a, b = two_maps(0)
+    assert_allclose(metric(a, b, sample_weight=np.ones(len(a))), metric(a, b), rtol=1e-12)
+    assert metric(a, b, sample_weight=None) == metric(a, b)
+    assert_allclose(
+        procrustes_disparity(a, b, sample_weight=np.full(len(a), 7e-9)),
+        procrustes_disparity(a, b),
+        rtol=1e-12,
+    )
+
+
+@pytest.mark.parametrize("metric", [procrustes_disparity, procrustes_distance])
+def test_rows_of_weight_zero_do_not_exist(metric):
+    a, b = two_maps(0)
+    sections = np.repeat([0, 1], 10)
+    weights = (sections == 0).astype(float)
+    assert metric(a, b, sample_weight=weights, sections=sections) == metric(a[:10], b[:10])
+    a[:10] = a[0]
+    with pytest.raises(ValueError, match="constant"):
+        metric(a, b, sample_weight=weights)
+
+
+@pytest.mark.parametrize(
+    ("weights", "message"),
+    [
+        (np.ones(3), r"sample_weight has shape \(3,\), but there are 20 rows"),
+        (np.ones((20, 1)), "sample_weight has shape"),
+        (-np.ones(20), "sample_weight ranges from -1.0 to -1.0"),
+        (np.zeros(20), "sample_weight ranges from 0.0 to 0.0"),
+        (np.full(20, np.nan), "sample_weight contains NaN"),
+    ],
+)
+def test_bad_weights(weights, message):
+    with pytest.raises(ValueError, match=message):
+        procrustes_disparity(*two_maps(0), sample_weight=weights)

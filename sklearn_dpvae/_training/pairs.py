@@ -111,7 +111,7 @@ def build_mask(mask, X, coords, codes, labels) -> EdgeMask | GroupMask | None:
     if mask is None:
         return None
     if isinstance(mask, str):
-        mask = MASKS[mask]
+        mask = MASKS[mask]()
     if not callable(mask):
         matrix = _check_weights(mask, len(coords))
         same = codes[matrix.row] == codes[matrix.col]

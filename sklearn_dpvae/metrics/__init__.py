@@ -1,6 +1,7 @@
 """How good is a map? Scores that do not depend on the pose of a map, and spatial statistics."""
 
 from ._autocorrelation import geary, moran
+from ._disparity import procrustes_disparity, procrustes_distance
 from ._distances import distance_correlation, stress
 from ._distortion import DistortionBounds, distortion_bounds
 from ._mantel import mantel
@@ -10,12 +11,7 @@ from ._neighbors import (
     radius_coverage,
     spot_spacing,
 )
-from ._procrustes import (
-    ProcrustesTransform,
-    procrustes_align,
-    procrustes_disparity,
-    procrustes_distance,
-)
+from ._procrustes import ProcrustesTransform, procrustes_align
 from ._scorer import ProcrustesScorer
 
 __all__ = [

@@ -18,7 +18,7 @@ from ._checks import (
     is_one_point,
     section_parts,
 )
-from ._procrustes import align_sections
+from ._disparity import align_sections
 
 # Distances with a smaller relative difference are ties: only rounding errors separate them.
 _TIE = 1e-9

@@ -1,9 +1,8 @@
 """Procrustes analysis: how well one map fits another, whatever its pose and scale.
 
-Imports of this package: `_validation` and this folder's checks.
+Imports of this package: this folder's checks.
 """
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -123,17 +122,21 @@ class ProcrustesTransform:
         return points
 
 
-def fit_similarity(source, target, *, scaling, reflection):
+def fit_similarity(source, target, *, scaling, reflection, weights=None):
     """Best similarity of validated point sets; `target` must have an extent.
 
     With A, B the centered sets and U S V' the singular value decomposition of A'B, the
     rotation is U V' and the scale tr(S) / |A|^2. If A has more columns than B this is the
-    solution for B with columns of zeros appended.
+    solution for B with columns of zeros appended. Positive weights of the rows enter every sum.
     """
-    source_mean = source.mean(axis=0)
-    target_mean = target.mean(axis=0)
+    source_mean = np.average(source, axis=0, weights=weights)
+    target_mean = np.average(target, axis=0, weights=weights)
     centered_source = np.zeros_like(source) if is_one_point(source) else source - source_mean
     centered_target = target - target_mean
+    if weights is not None:
+        # Every sum below is one of products of two rows, so each row takes the root.
+        root = np.sqrt(weights)[:, None]
+        centered_source, centered_target = root * centered_source, root * centered_target
 
     # Dividing by the largest coordinate keeps the squares below within float64's range.
     source_unit = np.abs(centered_source).max() or 1.0
@@ -235,157 +238,3 @@ def procrustes_align(
             "a similarity cannot be fitted to a target without an extent."
         )
     return fit_similarity(source, target, scaling=scaling, reflection=reflection)
-
-
-def align_sections(
-    y_true: ArrayLike, y_pred: ArrayLike, sections: ArrayLike | None
-) -> tuple[
-    list[tuple[NDArray[np.intp], ProcrustesTransform]], NDArray[np.float64], NDArray[np.float64]
-]:
-    """Best similarity of each section that has an extent.
-
-    Returns the list of (rows, transform), and the validated points.
-    """
-    y_true, y_pred, parts, labels = check_two_point_sets(
-        y_true, y_pred, ("y_true", "y_pred"), sections
-    )
-    fits, degenerate = [], []
-    for rows, label in zip(parts, labels.tolist(), strict=True):
-        if is_one_point(y_true[rows]):
-            degenerate.append(label)
-        else:
-            fit = fit_similarity(y_pred[rows], y_true[rows], scaling=True, reflection=True)
-            fits.append((rows, fit))
-    if not fits:
-        raise ValueError(
-            f"y_true is constant (the same point {y_true[0].tolist()} in "
-            f"{'all' if sections is None else 'each section, for all'} {len(y_true)} row(s)), so "
-            "there is no map to compare with. Pass at least two distinct positions per section."
-        )
-    if degenerate:
-        warnings.warn(
-            f"section(s) {degenerate} have no two distinct positions in y_true and are left out "
-            "of the score.",
-            UserWarning,
-            stacklevel=3,
-        )
-    return fits, y_true, y_pred
-
-
-def procrustes_disparity(
-    y_true: ArrayLike, y_pred: ArrayLike, *, sections: ArrayLike | None = None
-) -> float:
-    """Share of a map's spread that the best similarity of another map leaves unexplained.
-
-    ``min |Y - (s P R + t)|^2 / |Y - mean(Y)|^2`` over translations t, rotations and reflections
-    R and scales s; the third value that `scipy.spatial.procrustes` returns. It is symmetric
-    in its arguments, and ``1 - disparity`` is the coefficient of determination after the best
-    similarity.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,) or (n_samples, n_dims)
-        Measured positions.
-    y_pred : array-like of shape (n_samples,) or (n_samples, n_dims_pred)
-        Predicted positions or latents of the same cells. The set with fewer dimensions is
-        completed by coordinates that are 0.
-    sections : array-like of shape (n_samples,), default=None
-        One label per row. Each section is aligned on its own, as its frame is its own, and
-        the result is the mean over sections weighted by their numbers of cells; thus it does
-        not depend on the units of each section. Sections without two distinct positions in
-        `y_true` are left out with a warning.
-
-    Returns
-    -------
-    float
-        0 for a perfect map, 1 for one that is no better than a single point. A constant
-        prediction gives 1.
-
-    Raises
-    ------
-    ValueError
-        If the sets have different numbers of rows, hold NaN or infinity, or if `y_true` is
-        constant.
-
-    See Also
-    --------
-    procrustes_distance : The misfit in tissue units.
-    ProcrustesScorer : ``1 - disparity`` of an estimator, for ``scoring=``.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_dpvae.metrics import procrustes_disparity
-    >>> coords = np.array([[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]])
-    >>> round(procrustes_disparity(coords, 7 - 3 * coords), 6)
-    0.0
-    >>> procrustes_disparity(coords, np.zeros((4, 2)))
-    1.0
-    """
-    fits, _, _ = align_sections(y_true, y_pred, sections)
-    return float(
-        np.average([fit.disparity for _, fit in fits], weights=[len(rows) for rows, _ in fits])
-    )
-
-
-def procrustes_distance(
-    y_true: ArrayLike,
-    y_pred: ArrayLike,
-    *,
-    sections: ArrayLike | None = None,
-    normalize: bool = False,
-) -> float:
-    """Frobenius distance between two maps after the best similarity.
-
-    ``min |Y - (s P R + t)|_F`` over translations t, rotations and reflections R and scales s,
-    in the units of `y_true`: the Procrustes distance by which the paper measures a
-    reconstruction.
-
-    Parameters
-    ----------
-    y_true : array-like of shape (n_samples,) or (n_samples, n_dims)
-        Measured positions, in tissue units.
-    y_pred : array-like of shape (n_samples,) or (n_samples, n_dims_pred)
-        Predicted positions or latents of the same cells. The set with fewer dimensions is
-        completed by coordinates that are 0.
-    sections : array-like of shape (n_samples,), default=None
-        One label per row. Each section is aligned on its own and the squared distances of all
-        sections are added up, so all sections must be in the same units. Sections without two
-        distinct positions in `y_true` are left out with a warning.
-    normalize : bool, default=False
-        Whether to divide by the square root of the number of rows, which gives the root mean
-        square distance of a cell to its place. The plain Frobenius distance grows with the
-        number of cells.
-
-    Returns
-    -------
-    float
-        The distance, in the units of `y_true`; 0 for a perfect map.
-
-    Raises
-    ------
-    ValueError
-        If the sets have different numbers of rows, hold NaN or infinity, or if `y_true` is
-        constant.
-
-    References
-    ----------
-    W. Zhou and J.-H. Du (2024), "Distance-Preserving Spatial Representations in Genomic Data",
-    arXiv:2408.00911.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from sklearn_dpvae.metrics import procrustes_distance
-    >>> coords = np.array([[0.0, 0.0], [2.0, 0.0], [2.0, 2.0], [0.0, 2.0]])
-    >>> round(procrustes_distance(coords, np.zeros((4, 2))), 6)
-    2.828427
-    >>> round(procrustes_distance(coords, np.zeros((4, 2)), normalize=True), 6)
-    1.414214
-    """
-    fits, y_true, _ = align_sections(y_true, y_pred, sections)
-    squared = sum(
-        fit.disparity * float(np.sum((y_true[rows] - fit.target_mean) ** 2)) for rows, fit in fits
-    )
-    n_samples = sum(len(rows) for rows, _ in fits) if normalize else 1
-    return float(np.sqrt(squared / n_samples))

@@ -1,6 +1,6 @@
 """Procrustes scores of estimators, for cross-validation and searches.
 
-Imports of this package: this folder's Procrustes metrics.
+Imports of this package: the Procrustes metrics of this folder, and `_utils`.
 """
 
 import warnings
@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 from sklearn.utils.metadata_routing import MetadataRequest
 
+from .._utils.routing import sections_for
 from ._checks import check_option
-from ._procrustes import procrustes_disparity, procrustes_distance
+from ._disparity import procrustes_disparity, procrustes_distance
 
 
 class ProcrustesScorer:
@@ -82,7 +83,8 @@ class ProcrustesScorer:
         Parameters
         ----------
         estimator : object
-            Fitted estimator; its ``predict(X)`` gives positions.
+            Fitted estimator. Its ``predict(X)`` gives positions; if that takes `sections`, it is
+            given the labels.
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
             Expression.
         y : array-like of shape (n_samples,) or (n_samples, n_dims)
@@ -97,7 +99,9 @@ class ProcrustesScorer:
         """
         if sections is None:
             sections = self._find_sections(estimator, X, y)
-        y_pred = estimator.predict(X)
+        # The `predict` of a search passes no labels on to the estimator that it has found.
+        model = getattr(estimator, "best_estimator_", estimator)
+        y_pred = model.predict(X, **sections_for(model, "predict", sections))
         if self.metric == "disparity":
             return 1.0 - procrustes_disparity(y, y_pred, sections=sections)
         return -procrustes_distance(y, y_pred, sections=sections, normalize=True)

@@ -1,0 +1,395 @@
+"""scikit-learn's Pipeline with section labels as an argument.
+
+Imports this folder's steps, and the list of count likelihoods.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.pipeline import Pipeline
+from sklearn.utils.metadata_routing import UNUSED, MetadataRouter
+from sklearn.utils.metaestimators import available_if
+
+from .._network.likelihoods import COUNT_LIKELIHOODS
+from .._utils.routing import routing_is_on, takes
+from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
+
+
+def _plain_pipeline_has(method: str) -> Callable[[Any], bool]:
+    def check(pipeline: Any) -> bool:
+        getattr(super(SpatialPipeline, pipeline), method)
+        return True
+
+    return check
+
+
+def _final_step_has(method: str) -> Callable[[Any], bool]:
+    def check(pipeline: Any) -> bool:
+        getattr(pipeline._final_estimator, method)
+        return True
+
+    return check
+
+
+class SpatialPipeline(Pipeline):
+    """Pipeline that hands section labels to every step that takes them.
+
+    scikit-learn's Pipeline makes the caller name the steps (``scale__sections=...``), and can
+    give labels to a step's `transform` only with metadata routing. Here ``sections=`` is an
+    argument of `fit`, `predict`, `score` and so on, and ``batch=`` and ``counts=`` are arguments
+    of `fit`. They reach every step that takes them, also inside GridSearchCV and
+    cross_validate. With metadata routing on, they are routed as in any Pipeline: by what the
+    steps request.
+
+    If the last step has a likelihood of counts, it is fitted on the counts of the selected genes
+    beside what the other steps make of them.
+
+    Parameters
+    ----------
+    steps : list of tuples
+        (name, estimator) pairs in order.
+    transform_input : list of str, default=None
+        Names of metadata that the steps transform before a later step gets them; needs metadata
+        routing. See `sklearn.pipeline.Pipeline`.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where fitted transformers are cached.
+    verbose : bool, default=False
+        Whether the time of each step is printed.
+
+    See Also
+    --------
+    make_spatial_pipeline : The recommended steps.
+
+    Notes
+    -----
+    Requests are set on the steps: ``pipe["dpvae"].set_predict_request(sections="slide")`` makes
+    ``pipe.predict(X, slide=labels)`` work, and ``sections=False`` keeps the labels from a step.
+    `calibrate` and `predict_radius` follow the requests for `predict`. `missing_genes` belongs
+    to the columns of `X`, which the steps change, and is therefore never routed by name: each
+    step that takes it gets the part that belongs to its own genes.
+
+    Examples
+    --------
+    >>> from sklearn_dpvae import DPVAESpatialRegressor
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> from sklearn_dpvae.pipeline import SpatialPipeline
+    >>> from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
+    >>> tissue = make_tissue(200, 50, n_sections=2, random_state=0)
+    >>> pipe = SpatialPipeline([
+    ...     ("normalize", LogNormalizer()),
+    ...     ("scale", SectionScaler()),
+    ...     ("dpvae", DPVAESpatialRegressor(max_epochs=2, random_state=0)),
+    ... ])
+    >>> pipe = pipe.fit(tissue.X, tissue.coords, sections=tissue.sections)
+    >>> pipe.predict(tissue.X, sections=tissue.sections).shape
+    (200, 2)
+    """
+
+    steps: list[tuple[str, Any]]
+
+    # The steps make the requests; the pipeline only passes metadata on.
+    __metadata_request__fit: ClassVar = dict.fromkeys(("sections", "batch", "counts"), UNUSED)
+    __metadata_request__partial_fit: ClassVar = __metadata_request__fit
+    __metadata_request__predict: ClassVar = dict.fromkeys(("sections", "missing_genes"), UNUSED)
+    __metadata_request__transform: ClassVar = __metadata_request__predict
+    __metadata_request__score: ClassVar = __metadata_request__predict
+
+    def fit(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: Any = None,
+        **params: Any,
+    ) -> "SpatialPipeline":
+        """Fit all steps.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_genes)
+            What the first step takes: counts, in the recommended chain.
+        y : array-like of shape (n_cells, n_dims)
+            Positions, in tissue units.
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row; None means one section.
+        batch : array-like of shape (n_cells,), default=None
+            Batch of each row, for steps that are conditioned on it.
+        counts : {array-like, sparse matrix} of shape (n_cells, n_counted_genes), default=None
+            What a likelihood of counts explains. None takes `X`, restricted to the genes that
+            the steps select.
+        **params : dict
+            Other parameters of steps, as `sklearn.pipeline.Pipeline.fit` takes them.
+
+        Returns
+        -------
+        self
+        """
+        params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
+        with self._last_step_given_counts_of(X):
+            return super().fit(X, y, **params)
+
+    @available_if(_plain_pipeline_has("fit_transform"))
+    def fit_transform(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: Any = None,
+        **params: Any,
+    ) -> Any:
+        """Fit all steps and return what the last one makes of `X`.
+
+        Parameters
+        ----------
+        X, y, sections, batch, counts, **params
+            See `fit`.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_components)
+        """
+        params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
+        with self._last_step_given_counts_of(X):
+            return super().fit_transform(X, y, **params)
+
+    @available_if(_final_step_has("partial_fit"))
+    def partial_fit(
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sections: ArrayLike | None = None,
+        batch: ArrayLike | None = None,
+        counts: Any = None,
+        **params: Any,
+    ) -> "SpatialPipeline":
+        """Fine-tune the last step on located cells of another section.
+
+        The other steps stay as fitted, so the genes remain the same.
+
+        Parameters
+        ----------
+        X, sections, batch, counts
+            See `fit`.
+        y : array-like of shape (n_cells, n_dims)
+            Positions, with NaN in the rows of cells that are not located. The last step is not
+            trained on these cells. But where sections are z-scored by their own statistics
+            (``query="new_section"``), they count among the cells of their section.
+        **params : dict
+            Other parameters of the last step's `partial_fit`, one value per cell.
+
+        Returns
+        -------
+        self
+        """
+        params = _without_none(params, sections=sections, batch=batch, counts=counts)
+        defaults = {}
+        if self._explains_counts() and counts is None:
+            defaults["counts"] = select_genes(transformers(self), X)
+        return call_last_step(
+            self, "partial_fit", X, y, rows=located_rows(y), defaults=defaults, params=params
+        )
+
+    @available_if(_plain_pipeline_has("predict"))
+    def predict(
+        self,
+        X: Any,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
+        """Predict positions.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_genes)
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row.
+        missing_genes : array-like of shape (n_genes,), dtype bool, default=None
+            Genes that the query was not measured for, whose columns in `X` are 0. They are
+            treated as if they had the mean of the reference. Without this argument, zeros say
+            that these genes are not expressed, and that cells have fewer counts than they have.
+        **params : dict
+            Passed to the last step's `predict`: ``return_std``, ``anchors``.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_dims)
+            Or what the last step's `predict` returns otherwise.
+        """
+        params = _without_none(params, sections=sections)
+        if routing_is_on() and missing_genes is None:
+            return super().predict(X, **params)
+        return call_last_step(self, "predict", X, missing=missing_genes, params=params)
+
+    @available_if(_final_step_has("calibrate"))
+    def calibrate(
+        self, X: Any, y: ArrayLike, *, sections: ArrayLike | None = None, **params: Any
+    ) -> "SpatialPipeline":
+        """Calibrate the last step's uncertainty on located cells that were not in the fit.
+
+        Parameters
+        ----------
+        X, y, sections
+            See `partial_fit`.
+        **params : dict
+            Metadata that steps request for `predict` under other names.
+
+        Returns
+        -------
+        self
+        """
+        params = _without_none(params, sections=sections)
+        return call_last_step(self, "calibrate", X, y, rows=located_rows(y), params=params)
+
+    @available_if(_final_step_has("predict_radius"))
+    def predict_radius(
+        self,
+        X: Any,
+        *,
+        level: float = 0.95,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> NDArray[np.float64]:
+        """Distance from the predicted position that holds the true one with a probability.
+
+        Parameters
+        ----------
+        X, sections, missing_genes
+            See `predict`.
+        level : float, default=0.95
+            The probability.
+        **params : dict
+            Metadata that steps request for `predict` under other names.
+
+        Returns
+        -------
+        ndarray of shape (n_cells,)
+            Radii in tissue units.
+        """
+        return call_last_step(
+            self,
+            "predict_radius",
+            X,
+            missing=missing_genes,
+            defaults={"level": level},
+            params=_without_none(params, sections=sections),
+        )
+
+    @available_if(_plain_pipeline_has("transform"))
+    def transform(
+        self,
+        X: Any,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> Any:
+        """Latent means of cells.
+
+        Parameters
+        ----------
+        X, sections, missing_genes
+            See `predict`.
+        **params : dict
+            Metadata that steps request for `transform` under other names.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_components)
+        """
+        params = _without_none(params, sections=sections)
+        if routing_is_on() and missing_genes is None:
+            return super().transform(X, **params)
+        return call_last_step(self, "transform", X, missing=missing_genes, params=params)
+
+    @available_if(_plain_pipeline_has("score"))
+    def score(
+        self,
+        X: Any,
+        y: ArrayLike | None = None,
+        sample_weight: ArrayLike | None = None,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        **params: Any,
+    ) -> float:
+        """Score of the last step, for DPVAESpatialRegressor 1 - Procrustes disparity.
+
+        Parameters
+        ----------
+        X, y, sections
+            See `fit`.
+        sample_weight : array-like of shape (n_cells,), default=None
+            Weight of each row in the score.
+        missing_genes : array-like of shape (n_genes,), dtype bool, default=None
+            See `predict`.
+        **params : dict
+            Metadata that steps request for `score` under other names.
+
+        Returns
+        -------
+        float
+        """
+        params = _without_none(params, sections=sections)
+        if routing_is_on() and missing_genes is None:
+            return super().score(X, y, sample_weight=sample_weight, **params)
+        params = _without_none(params, sample_weight=sample_weight)
+        return call_last_step(self, "score", X, y, missing=missing_genes, params=params)
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Say what the steps request, for `partial_fit` as for the methods of any Pipeline.
+
+        Returns
+        -------
+        sklearn.utils.metadata_routing.MetadataRouter
+        """
+        router = super().get_metadata_routing()
+        for name, route in router:
+            last = name == self.steps[-1][0]
+            route.mapping.add(caller="partial_fit", callee="partial_fit" if last else "transform")
+        return router
+
+    def _explains_counts(self) -> bool:
+        """Whether the last step needs counts beside what the others make of them."""
+        likelihood = getattr(self._final_estimator, "likelihood", None)
+        return len(self.steps) > 1 and likelihood in COUNT_LIKELIHOODS
+
+    def _for_fit(self, params: dict[str, Any], **labels: Any) -> dict[str, Any]:
+        """Parameters of `Pipeline.fit`: a label once under routing, else once per step."""
+        if routing_is_on():
+            return _without_none(params, **labels)
+        return {
+            f"{name}__{label}": values
+            for label, values in labels.items()
+            for _, name, step in self._iter()
+            if values is not None and takes(step, "fit", label)
+        } | params
+
+    @contextmanager
+    def _last_step_given_counts_of(self, X: Any) -> Iterator[None]:
+        """Give the last step the counts of the selected genes, while a fit lasts."""
+        # Counts that the steps are to transform are what the last step gets as its X.
+        if not self._explains_counts() or "counts" in (self.transform_input or ()):
+            yield
+            return
+        name, final = self.steps[-1]
+        step = GivenCounts(final, lambda: select_genes(transformers(self), X))
+        self.steps = [*self.steps[:-1], (name, step)]
+        try:
+            yield
+        finally:
+            self.steps = [*self.steps[:-1], (name, final)]
+
+
+def _without_none(params: dict[str, Any], **labels: Any) -> dict[str, Any]:
+    return {label: values for label, values in labels.items() if values is not None} | params

@@ -1,0 +1,119 @@
+"""The recommended chain from counts to positions, and the settings of the paper.
+
+Imports the pipeline, the regressor and the steps before it.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from .._regressor import DPVAESpatialRegressor
+from ..decomposition import SpatialPCA
+from ..feature_selection import SpatiallyVariableGenes
+from ..preprocessing import LogNormalizer, SectionScaler
+from ._pipeline import SpatialPipeline
+
+# The settings of the paper's experiments, as parameters of DPVAESpatialRegressor.
+PAPER_SETTINGS: dict[str, Any] = {
+    "distance_weight": 1.0,
+    "alignment_weight": 0.0,
+    "kl_weight": 1.0,
+    "elbo_weight": 1.0,
+    "distance_loss": "absolute",
+    "hidden_layer_sizes": (128,),
+    "n_estimators": 1,
+    "max_samples": 1.0,
+    "activation": "relu",
+    "layer_norm": False,
+    "dropout": 0.0,
+    "input_dropout": 0.0,
+    "input_noise": 0.0,
+    "weight_decay": 0.0,
+    "batch_size": None,
+    "lr": 1e-3,
+    "lr_schedule": "constant",
+    "max_epochs": 1000,
+}
+
+# A third of the standard deviation of the noise in what `SpatialPCA` returns.
+_INPUT_NOISE = 0.08
+
+
+def make_spatial_pipeline(
+    *,
+    query: str = "same_section",
+    n_top_genes: int = 2000,
+    n_spatial_components: int | None = 20,
+    memory: Any = None,
+    verbose: int = 0,
+    random_state: int | np.random.RandomState | None = None,
+    **regressor_params: Any,
+) -> SpatialPipeline:
+    """Make the recommended chain: counts in, positions out.
+
+    The steps are: library-size normalization and logarithm; selection of the genes with the most
+    spatial autocorrelation in the reference, among those that at least one percent of its cells
+    express; z-scores by section, clipped at 3; components of spatially smoothed expression;
+    `DPVAESpatialRegressor`.
+
+    Parameters
+    ----------
+    query : {"same_section", "new_section"}, default="same_section"
+        Whether cells without positions are z-scored by the statistics of the reference, or by
+        their own. Choose "new_section" when the query is another section than the reference.
+        It removes the shift between the two, but `predict` then needs all cells of the query
+        in one call, and their positions depend on each other.
+    n_top_genes : int, default=2000
+        Number of genes to keep.
+    n_spatial_components : int or None, default=20
+        Number of components that `SpatialPCA` projects the genes on. None gives the genes
+        themselves to the net, as in the paper.
+    memory : str or object with the joblib.Memory interface, default=None
+        Where the fitted preprocessing is cached, which saves time in a grid search over
+        parameters of the regressor.
+    verbose : int, default=0
+        1 shows a progress bar of the training, 2 prints a line per epoch.
+    random_state : int, RandomState instance or None, default=None
+        Seed of the components and of the training.
+    **regressor_params : dict
+        Parameters of `DPVAESpatialRegressor`. `input_noise` defaults to 0.08 here, a third of
+        the noise in the components.
+
+    Returns
+    -------
+    SpatialPipeline
+        Its steps are "normalize", "genes", "scale", "components" and "dpvae". A grid search
+        names their parameters ``dpvae__distance_weight``, ``genes__n_top_genes`` and so on.
+
+    See Also
+    --------
+    sklearn_dpvae.pipeline.SpatialPipeline : The class, for chains of other steps.
+
+    Examples
+    --------
+    >>> from sklearn_dpvae import make_spatial_pipeline
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(300, 60, random_state=0)
+    >>> reference, query = slice(0, 250), slice(250, 300)
+    >>> pipe = make_spatial_pipeline(max_epochs=3, random_state=0)
+    >>> pipe = pipe.fit(tissue.X[reference], tissue.coords[reference])
+    >>> pipe.predict(tissue.X[query]).shape
+    (50, 2)
+    """
+    components: Any = "passthrough"
+    if n_spatial_components is not None:
+        components = SpatialPCA(n_spatial_components, random_state=random_state)
+    defaults = {"verbose": verbose, "random_state": random_state, "input_noise": _INPUT_NOISE}
+    regressor = DPVAESpatialRegressor(**defaults | regressor_params)
+    return SpatialPipeline(
+        [
+            # The pseudocount that suits an overdispersion of 1/16.
+            ("normalize", LogNormalizer(pseudocount=4.0)),
+            ("genes", SpatiallyVariableGenes(n_top_genes=n_top_genes, min_cells=0.01)),
+            # Rare counts in shallow cells have z-scores of 20 and more.
+            ("scale", SectionScaler(query=query, clip=3.0)),
+            ("components", components),
+            ("dpvae", regressor),
+        ],
+        memory=memory,
+    )

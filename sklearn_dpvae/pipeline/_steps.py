@@ -1,0 +1,216 @@
+"""How a pipeline runs its steps: which keywords each gets, and the counts for the last one.
+
+Imports `_utils` only.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.feature_selection import SelectorMixin
+from sklearn.pipeline import Pipeline
+from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils.metadata_routing import process_routing
+
+from .._utils.routing import given, routing_is_on, sections_for
+from .._utils.validation import check_missing_genes, known_rows
+
+
+def transform_by(
+    steps: Iterable[Any],
+    X: Any,
+    sections: ArrayLike | None = None,
+    missing: NDArray[np.bool_] | None = None,
+) -> tuple[Any, Any]:
+    """Transform X by fitted steps, one after the other.
+
+    Parameters
+    ----------
+    steps : iterable of transformers
+    X : {array-like, sparse matrix} of shape (n_cells, n_genes)
+    sections : array-like of shape (n_cells,), optional
+        For the steps that take it.
+    missing : ndarray of shape (n_genes,), dtype bool, optional
+        Genes that were not measured, for the steps that take them.
+
+    Returns
+    -------
+    X : {ndarray, sparse matrix}
+    missing : ndarray or None
+        The part of `missing` that belongs to the genes that the steps select.
+    """
+    return transform_with(
+        ((step, sections_for(step, "transform", sections)) for step in steps), X, missing
+    )
+
+
+def transform_with(
+    steps: Iterable[tuple[Any, dict[str, Any]]],
+    X: Any,
+    missing: NDArray[np.bool_] | None = None,
+) -> tuple[Any, Any]:
+    """Transform X by fitted steps, each with keywords of its own.
+
+    Parameters
+    ----------
+    steps : iterable of tuples (transformer, keywords of its `transform`)
+    X, missing
+        See `transform_by`.
+
+    Returns
+    -------
+    X, missing
+        See `transform_by`.
+    """
+    for step, keywords in steps:
+        X = step.transform(X, **keywords, **given(step, "transform", missing_genes=missing))
+        if missing is not None and isinstance(step, SelectorMixin):
+            missing = missing[step.get_support()]
+    return X, missing
+
+
+def transformers(pipeline: Pipeline) -> list[Any]:
+    """All steps but the last, without those that pass X through."""
+    return [step for _, _, step in pipeline._iter(with_final=False)]
+
+
+def call_last_step(
+    pipeline: Pipeline,
+    method: str,
+    X: Any,
+    *args: Any,
+    params: dict[str, Any],
+    defaults: dict[str, Any] | None = None,
+    missing: ArrayLike | None = None,
+    rows: NDArray[np.intp] | None = None,
+) -> Any:
+    """Transform X by all steps but the last, then call a method of the last.
+
+    Parameters
+    ----------
+    pipeline : Pipeline
+    method : str
+    X : {array-like, sparse matrix} of shape (n_cells, n_genes)
+    *args : array-like of shape (n_cells, ...)
+        Passed to the method after the transformed `X`.
+    params : dict
+        What the caller passed by keyword.
+    defaults : dict, optional
+        Keywords of the method, unless `params` has them.
+    missing : array-like of shape (n_genes,), dtype bool, optional
+        Genes that were not measured.
+    rows : ndarray of int, optional
+        Call the method on these rows alone.
+
+    Returns
+    -------
+    object
+        What the method returns; the pipeline where that is the last step.
+    """
+    keywords, of_last = _keywords(pipeline, method, params)
+    mask = None if missing is None else check_missing_genes(missing, np.shape(X)[1])
+    X, _ = transform_with(zip(transformers(pipeline), keywords, strict=True), X, mask)
+    last = pipeline._final_estimator
+    if last == "passthrough":
+        return X
+    of_last = {**(defaults or {}), **of_last}
+    if rows is not None:
+        check_consistent_length(X, *args)
+        X = _safe_indexing(X, rows)
+        args = tuple(_safe_indexing(values, rows) for values in args)
+        of_last = {key: _safe_indexing(values, rows) for key, values in of_last.items()}
+    result = getattr(last, method)(X, *args, **of_last)
+    return pipeline if result is last else result
+
+
+def _keywords(
+    pipeline: Pipeline, method: str, params: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """Keywords of `transform` for each transformer, and of a method of the last step."""
+    last = pipeline._final_estimator
+    if not routing_is_on():
+        sections = params.get("sections")
+        others = {key: values for key, values in params.items() if key != "sections"}
+        of_steps = [sections_for(s, "transform", sections) for s in transformers(pipeline)]
+        return of_steps, others | sections_for(last, method, sections)
+    # scikit-learn knows no requests for `calibrate` and `predict_radius`.
+    known = "predict" if method in ("calibrate", "predict_radius") else method
+    routed = process_routing(pipeline, known, **params)
+    of_steps = [dict(routed[name]["transform"]) for _, name, _ in pipeline._iter(with_final=False)]
+    of_last = dict(routed.get(pipeline.steps[-1][0], {}).get(known, {}))
+    return of_steps, of_last if known == method else given(last, method, **of_last)
+
+
+def select_genes(steps: Iterable[Any], X: Any) -> Any:
+    """Columns of X that fitted steps select, up to the first step that makes new columns."""
+    columns = np.arange(np.shape(X)[1])
+    for step in steps:
+        if getattr(step, "n_features_in_", len(columns)) != len(columns):
+            break
+        if isinstance(step, SelectorMixin):
+            columns = columns[step.get_support(indices=True)]
+    return _safe_indexing(X, columns, axis=1)
+
+
+def located_rows(y: ArrayLike) -> NDArray[np.intp] | None:
+    """Rows of `y` that hold a position.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_cells, n_dims)
+        Positions, with NaN in the rows of cells that are not located.
+
+    Returns
+    -------
+    ndarray of shape (n_located,), or None
+        None where every cell is located, and where `y` is not numeric: the last step checks it
+        and says what is wrong.
+
+    Raises
+    ------
+    ValueError
+        If no cell is located, or if a row is NaN in some columns only.
+    """
+    try:
+        coords = np.asarray(y, dtype=np.float64)
+    except (TypeError, ValueError):
+        return None
+    if not np.isnan(coords).any():
+        return None
+    located = known_rows(coords.reshape(len(coords), -1), name="y")
+    if not len(located):
+        raise ValueError(
+            "y has no located cell: all positions are NaN. Give the positions of some cells."
+        )
+    return located
+
+
+class GivenCounts:
+    """The last step during a fit: itself, but given counts where the caller gives none.
+
+    Which counts these are depends on the genes that the steps before it select, so they are
+    looked up when the last step is fitted, and not before.
+
+    Parameters
+    ----------
+    step : estimator
+    counts : callable
+        Returns the counts of the selected genes.
+    """
+
+    def __init__(self, step: Any, counts: Callable[[], Any]):
+        self.step = step
+        self.counts = counts
+
+    def fit(self, X: Any, y: Any = None, **keywords: Any) -> Any:
+        return self.step.fit(X, y, **self._with_counts(keywords))
+
+    def fit_transform(self, X: Any, y: Any = None, **keywords: Any) -> Any:
+        return self.step.fit_transform(X, y, **self._with_counts(keywords))
+
+    def _with_counts(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        return keywords if "counts" in keywords else {"counts": self.counts(), **keywords}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.step, name)
