@@ -24,7 +24,7 @@ from ._pairs import BlockPairs, EdgePairs
 
 # Float32 passes stop at this relative fall of the stress, which they know to about 1e-6.
 _ROUGH_EPS = 1e-4
-# A solve of no more steps than this takes no float32 passes.
+# Float32 passes are used only if they made at least this many steps.
 _FEW_STEPS = 4
 _CG_TOL = 1e-8
 _CG_MAX_ITER = 500
@@ -79,7 +79,6 @@ class Majorizer:
         if not unit:
             self._degree = pairs.degree()[: pairs.n_moving]
             if targets is not None:
-                self._degree = self._degree.clone()
                 self._degree[-len(targets) :] += penalty
             # A row without pairs stays where it is.
             self._jacobi = torch.where(self._degree > 0, 1.0 / self._degree, 0.0)
@@ -216,9 +215,9 @@ def majorize_twice(
     """Run `majorize` on the same problem in float32 first, until progress there is slow.
 
     A pass in float32 takes half the time. The float64 passes that follow refine the result and
-    decide on convergence.
+    decide on convergence. Float32 passes whose result is not used do not count.
     """
-    if max_iter <= _FEW_STEPS:
+    if max_iter - 2 < _FEW_STEPS:
         return majorize(majorizer, points, max_iter=max_iter, eps=eps)
     found, history, spent = majorize(
         rough, points.float(), max_iter=max_iter - 2, eps=max(eps, _ROUGH_EPS)

@@ -128,7 +128,7 @@ def _epoch(
             target[pulled] = (n_samples * target[pulled] + mu * pull) / (n_samples + mu)
         moving = rows < problem.n_moving
         points[rows[moving]] += rate * (target - here)[moving]
-    estimate = stress * (n_samples * (n_samples - 1) / 2) / n_pairs
+    estimate = stress * (n_samples * (n_samples - 1) / 2) / max(n_pairs, 1)
     if problem.targets is not None:
         away = points[-len(problem.targets) :] - problem.targets
         estimate += mu * float(away.square().sum())
