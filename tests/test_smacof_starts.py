@@ -288,3 +288,30 @@ def test_sampling_of_one_row():
     found = anchored_smacof(latents=[[1.0, 2.0]], method="stochastic")
     assert found.embedding.tolist() == [[0.0, 0.0]]
     assert found.stress == 0.0
+
+
+def test_a_sample_of_the_rows_is_the_same_problem():
+    latents, _, (indices, coords), _ = random_problem(6)
+    options = {"latents": latents, "anchors": (indices, coords), "scale": 7.0, "penalty": 2.0}
+    problem = ScalingProblem(n_dims=2, **options)
+    rows = np.array([0, 4, 9, 15, 18])
+    small = problem.take(rows)
+    assert (small.scale, small.penalty) == (7.0, 2.0)
+    np.testing.assert_array_equal(small.latents, latents[problem.order[rows]])
+    np.testing.assert_array_equal(small.indices, [3, 4])
+    np.testing.assert_array_equal(problem.order[[15, 18]], indices[[0, 3]])
+    np.testing.assert_array_equal(small.coords, coords[[0, 3]])
+    free = ScalingProblem(latents=latents, n_dims=2)
+    assert len(free.take(rows).indices) == 0
+
+
+def test_weights_and_matrices_are_never_sampled(monkeypatch):
+    monkeypatch.setattr("sklearn_dpvae.reconstruction._smacof.MAX_EXACT", 10)
+    latents, start, _, weights = random_problem(7)
+    for data in (
+        {"latents": latents, "weights": weights},
+        {"dissimilarities": squareform(pdist(latents))},
+    ):
+        auto = anchored_smacof(init=start, max_iter=20, **data)
+        exact = anchored_smacof(init=start, max_iter=20, method="exact", **data)
+        np.testing.assert_array_equal(auto.history, exact.history)

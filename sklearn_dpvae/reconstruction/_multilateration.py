@@ -1,8 +1,8 @@
 """Multilateration: rows placed one by one, by their dissimilarities to fixed landmarks.
 
 All arithmetic is row by row, in an order that does not depend on the batch, so that a row's
-answer does not either. That is why it is numpy on the CPU, also where the pairs are on a GPU.
-Imports nothing of this package.
+answer does not either. It is numpy on the CPU even if the other rows are solved on a GPU: sums in
+torch depend on the shape of the batch. Imports nothing of this package.
 """
 
 import numpy as np
