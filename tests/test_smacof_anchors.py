@@ -162,7 +162,7 @@ def test_scale_cannot_come_from_anchors_without_extent():
         ({"dissimilarities": [[0, -1], [-1, 0]]}, "must not be negative"),
         ({"dissimilarities": np.ones((3, 3))}, "on its diagonal"),
         ({"latents": [[np.nan, 1.0], [0.0, 1.0]]}, "NaN"),
-        ({"latents": SQUARE, "penalty": 1.0}, "there are none"),
+        ({"latents": SQUARE, "penalty": 1.0}, "there are no anchors"),
         ({"latents": SQUARE, "init": np.zeros((3, 2))}, "init has shape"),
         ({"latents": SQUARE, "init": "anchors"}, "needs anchors"),
         ({"latents": SQUARE, "weights": np.ones((3, 3))}, "weights has shape"),

@@ -1,6 +1,6 @@
 """Positions from latents of any dimension: multidimensional scaling with known positions.
 
-Equations (6) and (7) of the paper. May import `_utils`.
+Equations (6) and (7) of the paper. May import `_utils` and `metrics`.
 """
 
 from ._anchored_mds import AnchoredMDS

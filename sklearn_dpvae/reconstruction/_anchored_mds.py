@@ -1,16 +1,16 @@
-"""Positions from latents of any dimension: multidimensional scaling with known positions."""
+"""AnchoredMDS: the estimator around `anchored_smacof`."""
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, _fit_context
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
-from ._smacof import PARAMETER_CONSTRAINTS, SmacofResult, anchored_smacof, guttman_transform
-
-__all__ = ["AnchoredMDS", "SmacofResult", "anchored_smacof", "guttman_transform"]
+from ._anchors import Anchors
+from ._smacof import PARAMETER_CONSTRAINTS, anchored_smacof
 
 
 class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
@@ -27,7 +27,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
     .. math:: s_i = s_i^*, \quad i \in A .
 
     Without anchors this is what `sklearn.manifold.MDS` solves, and the answer is unique up to a
-    rigid motion. With ``n_components + 1`` anchors in general position it is in their frame.
+    rigid motion. ``n_components + 1`` anchors in general position settle that motion, too.
     SMACOF solves it: every step minimizes a majorizer of the stress exactly, which for unit
     weights has a closed form with anchors, too.
 
@@ -36,18 +36,18 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
     n_components : int, default=2
         Number of coordinates of a position.
     dissimilarity : {"euclidean", "precomputed"}, default="euclidean"
-        ``"euclidean"``: `fit` gets points and works on their distances, made block by block so
-        that memory is O(n_samples). ``"precomputed"``: `fit` gets the square matrix.
+        ``"euclidean"``: `fit` gets points and works on their distances, which are made block by
+        block, so that memory is O(n_samples). ``"precomputed"``: `fit` gets the square matrix.
     scale : float or None, default=None
         c: dissimilarity units per tissue unit. None estimates it from the pairs of anchors, by
-        the regression ``d^2 = delta^2 / c^2 + t`` with t >= 0 for what the latents do not know
+        the regression ``d^2 = delta^2 / c^2 + t``, where t >= 0 is what the latents do not know
         (t = 0 with fewer than ``2 * (n_components + 1)`` anchors). Without anchors None means 1.
     penalty : float or None, default=None
-        mu of ``mu * sum_A ||s_i - s_i*||^2``, which then replaces the constraint. In units of a
-        pair weight: compare it with `n_samples`.
+        mu of the term ``mu * sum_A ||s_i - s_i*||^2``, which then replaces the constraint, in
+        units of a pair weight (compare it with `n_samples`). None holds the anchors exactly.
     underdetermined : {"error", "allow"}, default="error"
-        What to do when the anchors leave a pose open: fewer than ``n_components + 1``, or all in
-        one line or plane. ``"allow"`` returns one of the equally good answers.
+        What to do when the anchors leave the pose open: fewer than ``n_components + 1``, or all
+        in one line or plane. ``"allow"`` returns one of the equally good answers.
     init : {"auto", "classical", "anchors", "random"} or array-like, default="auto"
         Where to start. ``"classical"``: classical MDS, moved onto the anchors. ``"anchors"``:
         every row placed by its dissimilarities to the anchors. ``"auto"``: the better of the
@@ -68,30 +68,31 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         `n_samples`, and it needs ``dissimilarity="euclidean"`` and no weights. ``"auto"`` is
         exact up to 10,000 rows.
     device : str or None, default=None
-        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ..., or ``"auto"`` for CUDA where
-        there is any. None is the CPU.
+        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ..., or ``"auto"`` for CUDA if
+        there is any and the CPU otherwise. None is the CPU.
     random_state : int, RandomState instance or None, default=None
         Seed of random starts and samples.
 
     Attributes
     ----------
     embedding_ : ndarray of shape (n_samples, n_components)
-        Positions in tissue units; anchors as given, bit for bit.
+        Positions in tissue units; anchors as given, bit for bit, unless there is a `penalty`.
     stress_ : float
         Weighted sum of squared differences over all pairs, in squared tissue units, plus the
         penalty term where there is one. Estimated from sampled pairs by the stochastic method.
     n_iter_ : int
-        Passes over the pairs (epochs of the stochastic method) of the best start.
+        Passes over the pairs after the first, of the best start; epochs of the stochastic
+        method.
     scale_ : float
         c as given or estimated.
     n_features_in_ : int
         Number of columns seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
-        Names of the columns, where `fit` saw names that are all strings.
+        Names of the columns, if all names that `fit` saw are strings.
 
     See Also
     --------
-    sklearn.manifold.MDS : Without known positions; non-metric, too.
+    sklearn.manifold.MDS : Has no known positions, but a non-metric variant.
 
     References
     ----------
@@ -127,21 +128,21 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
 
     def __init__(
         self,
-        n_components=2,
+        n_components: int = 2,
         *,
-        dissimilarity="euclidean",
-        scale=None,
-        penalty=None,
-        underdetermined="error",
-        init="auto",
-        n_init=1,
-        max_iter=300,
-        eps=1e-5,
-        accelerate=True,
-        method="auto",
-        device=None,
-        random_state=None,
-    ):
+        dissimilarity: str = "euclidean",
+        scale: float | None = None,
+        penalty: float | None = None,
+        underdetermined: str = "error",
+        init: str | ArrayLike = "auto",
+        n_init: int = 1,
+        max_iter: int = 300,
+        eps: float = 1e-5,
+        accelerate: bool = True,
+        method: str = "auto",
+        device: str | None = None,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> None:
         self.n_components = n_components
         self.dissimilarity = dissimilarity
         self.scale = scale
@@ -156,7 +157,9 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         self.device = device
         self.random_state = random_state
 
-    def fit(self, X, y=None, *, anchors=None, weights=None):
+    def fit(
+        self, X: ArrayLike, y: Any = None, *, anchors: Anchors = None, weights: Any = None
+    ) -> "AnchoredMDS":
         """Find the positions.
 
         Parameters
@@ -164,7 +167,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features) or (n_samples, n_samples)
             Latents, or dissimilarities with ``dissimilarity="precomputed"``.
         y : Ignored
-            For the sake of pipelines.
+            Accepted so that pipelines can pass it.
         anchors : tuple (indices, coords) or array-like (n_samples, n_components), default=None
             Known positions in tissue units: a tuple of row indices and coordinates, or one row
             per sample with NaN in all columns where the position is unknown.
@@ -180,14 +183,16 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         Raises
         ------
         ValueError
-            If an anchor is out of range, given twice or known in part; if the anchors leave the
-            pose open; or if dissimilarities or weights are not symmetric.
+            If an anchor is out of range, given twice or known only in part; if the anchors
+            leave the pose open; or if dissimilarities or weights are not symmetric.
         """
         self.fit_transform(X, y, anchors=anchors, weights=weights)
         return self
 
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_transform(self, X, y=None, *, anchors=None, weights=None):
+    def fit_transform(
+        self, X: ArrayLike, y: Any = None, *, anchors: Anchors = None, weights: Any = None
+    ) -> NDArray[np.floating]:
         """Find the positions and return them.
 
         Parameters
@@ -195,7 +200,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         X : array-like of shape (n_samples, n_features) or (n_samples, n_samples)
             Latents, or dissimilarities with ``dissimilarity="precomputed"``.
         y : Ignored
-            For the sake of pipelines.
+            Accepted so that pipelines can pass it.
         anchors : tuple (indices, coords) or array-like (n_samples, n_components), default=None
             Known positions, as in `fit`.
         weights : array-like or sparse matrix of shape (n_samples, n_samples), default=None
@@ -228,7 +233,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
             device=self.device,
             random_state=self.random_state,
         )
-        # Only now: a refused call leaves nothing learnt behind.
+        # Last, so that a call that raises leaves no learned attribute behind.
         validate_data(self, X, skip_check_array=True)
         self.embedding_ = result.embedding
         self.stress_ = result.stress
@@ -237,10 +242,10 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         return self.embedding_
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return self.embedding_.shape[1]
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.pairwise = self.dissimilarity == "precomputed"
         return tags

@@ -1,19 +1,27 @@
-"""Anchors: the rows whose positions are known. Imports the checks."""
+"""Anchors: the rows whose positions are known, and what they tell of the scale."""
+
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
 from sklearn.utils import check_array
 
 from .._utils.validation import known_rows
 
-# Anchors count as lying on one line (or plane) below this ratio of extents.
+# Anchors count as lying in one line (or plane) below this ratio of extents.
 _DEGENERATE = 1e-6
 # Smallest slope of `estimate_scale`, as a part of the slope of a line through the origin.
 _MIN_SLOPE = 0.1
 
+# (indices, coords), or one row per sample with NaN where the position is unknown.
+Anchors = tuple[ArrayLike, ArrayLike] | ArrayLike | None
 
-def check_anchors(anchors, n_samples, n_dims=None):
+
+def check_anchors(
+    anchors: Anchors, n_samples: int, n_dims: int | None = None
+) -> tuple[NDArray[np.intp], NDArray[np.floating]]:
     """Validate anchors and return them as indices and coordinates.
 
     Parameters
@@ -55,28 +63,27 @@ def check_anchors(anchors, n_samples, n_dims=None):
                 f"anchors is a tuple of {len(anchors)} items. Pass (indices, coords), or one "
                 "row per sample with NaN where the position is unknown."
             )
-        indices, coords = anchors
-        indices = _check_indices(indices, n_samples)
-        coords = _check_coords(coords, len(indices), n_dims)
+        indices = _check_indices(anchors[0], n_samples)
+        coords = _check_coords(anchors[1], len(indices), n_dims)
         _check_unique(indices, coords)
         return indices, coords
-    coords = check_array(
+    table = check_array(
         _as_column(anchors, n_dims),
         dtype=[np.float64, np.float32],
         ensure_all_finite=False,
         input_name="anchors",
     )
-    if len(coords) != n_samples:
+    if len(table) != n_samples:
         raise ValueError(
-            f"anchors has {len(coords)} rows but there are {n_samples} samples. Pass one row "
+            f"anchors has {len(table)} rows but there are {n_samples} samples. Pass one row "
             "per sample, NaN where the position is unknown, or the tuple (indices, coords)."
         )
-    indices = known_rows(coords, name="anchors")
-    return indices, _check_coords(coords[indices], len(indices), n_dims)
+    indices = known_rows(table, name="anchors")
+    return indices, _check_coords(table[indices], len(indices), n_dims)
 
 
-def _check_indices(indices, n_samples):
-    indices = np.asarray(indices)
+def _check_indices(given: ArrayLike, n_samples: int) -> NDArray[np.intp]:
+    indices = np.asarray(given)
     if indices.size == 0:
         indices = indices.astype(np.intp)
     if indices.ndim != 1:
@@ -100,14 +107,14 @@ def _check_indices(indices, n_samples):
     return indices.astype(np.intp)
 
 
-def _as_column(coords, n_dims):
-    """Positions along a line may come without the second axis."""
+def _as_column(coords: Any, n_dims: int | None) -> Any:
+    """Give positions along a line their second axis if it is missing."""
     return np.reshape(coords, (-1, 1)) if n_dims == 1 and np.ndim(coords) == 1 else coords
 
 
-def _check_coords(coords, n_anchors, n_dims):
+def _check_coords(given: ArrayLike, n_anchors: int, n_dims: int | None) -> NDArray[np.floating]:
     coords = check_array(
-        _as_column(coords, n_dims),
+        _as_column(given, n_dims),
         dtype=[np.float64, np.float32],
         ensure_min_samples=0,
         input_name="anchor coords",
@@ -129,7 +136,7 @@ def _check_coords(coords, n_anchors, n_dims):
     return coords
 
 
-def _check_unique(indices, coords):
+def _check_unique(indices: NDArray[np.intp], coords: NDArray[np.floating]) -> None:
     unique, counts = np.unique(indices, return_counts=True)
     if len(unique) == len(indices):
         return
@@ -145,7 +152,7 @@ def _check_unique(indices, coords):
     )
 
 
-def affine_rank(coords):
+def affine_rank(coords: NDArray[np.floating]) -> int:
     """Number of independent directions that the points span around their mean."""
     if len(coords) < 2:
         return 0
@@ -153,14 +160,14 @@ def affine_rank(coords):
     return int((extents > _DEGENERATE * extents[0]).sum()) if extents[0] > 0 else 0
 
 
-def check_determined(coords, *, where=""):
-    """Raise unless the anchors leave no freedom of pose.
+def check_determined(coords: NDArray[np.floating], *, where: str = "") -> None:
+    """Raise unless the anchors settle the pose.
 
     Parameters
     ----------
     coords : ndarray of shape (n_anchors, n_dims)
     where : str, default=""
-        What the message says about whose anchors these are.
+        Goes into the message after "anchors": whose they are.
 
     Raises
     ------
@@ -168,7 +175,7 @@ def check_determined(coords, *, where=""):
         If there are fewer than n_dims + 1 anchors, or all lie in one line (plane, point).
     """
     n_anchors, n_dims = coords.shape
-    remedy = 'or pass underdetermined="allow" for an answer that is one of the equally good ones'
+    remedy = 'or pass underdetermined="allow" for one of the equally good answers'
     if n_anchors < n_dims + 1:
         raise ValueError(
             f"{n_anchors} anchor(s){where} leave the pose of a {n_dims}-D map open: at least "
@@ -183,8 +190,10 @@ def check_determined(coords, *, where=""):
         )
 
 
-def check_components_determined(adjacency, indices, coords):
-    """`check_determined` for every connected part of the weighted pairs with an unknown row."""
+def check_components_determined(
+    adjacency: Any, indices: NDArray[np.intp], coords: NDArray[np.floating]
+) -> None:
+    """Check every part that the weights connect and that has a row to place."""
     n_components, labels = connected_components(adjacency, directed=False)
     if n_components == 1:
         check_determined(coords)
@@ -202,18 +211,18 @@ def check_components_determined(adjacency, indices, coords):
         )
 
 
-def estimate_scale(coords, dissimilarities):
+def estimate_scale(coords: NDArray[np.floating], dissimilarities: NDArray[np.floating]) -> float:
     r"""c of equation (6) from the pairs of anchors.
 
-    Latents that an encoder infers are drawn towards their mean where expression leaves the
-    place open, and carry noise. Then the c that fits the latent distances best,
+    An encoder draws latents towards their mean where expression does not tell the place, and
+    they carry noise. Then the c that fits the latent distances best,
     ``sum(delta d) / sum(d^2)``, spreads the map too far: it stretches what is uncertain until it
-    fills the tissue. What predicts distances in the tissue is the regression
+    fills the tissue. Distances in the tissue are predicted by the regression
 
     .. math:: d^2 = \frac{\delta^2}{c^2} + t, \qquad t \ge 0,
 
-    with t for the part of a squared distance that the latents do not know. Exact latents have
-    t = 0 and their own c. With fewer than ``2 (n_dims + 1)`` anchors t is not estimated but 0.
+    where t is the part of a squared distance that the latents do not know. Exact latents have
+    t = 0. With fewer than ``2 (n_dims + 1)`` anchors, t is set to 0.
 
     Parameters
     ----------
@@ -224,24 +233,25 @@ def estimate_scale(coords, dissimilarities):
     Returns
     -------
     scale : float
+        c: units of the dissimilarities per tissue unit.
 
     Raises
     ------
     ValueError
-        If there is nothing to estimate from.
+        Unless two anchors differ in position and two in their latents.
     """
     known, squares = np.square(dissimilarities), pdist(coords, "sqeuclidean")
     if not len(known) or not known.any() or not squares.any():
         raise ValueError(
-            "scale=None asks for the scale of the dissimilarities from the pairs of anchors, "
-            "which needs two anchors at different positions and with different latents. Pass "
-            "such anchors or a number for scale."
+            "scale=None estimates the scale from the pairs of anchors, which needs two anchors "
+            "at different positions and with different latents. Pass such anchors or a number "
+            "for scale."
         )
     through_origin = known @ squares / (known @ known)
     slope = through_origin
     centered = known - known.mean()
     if len(coords) >= 2 * (coords.shape[1] + 1) and centered.any():
         slope = centered @ squares / (centered @ centered)
-    # Above: t would be negative. Below: noise, and all positions would fall on one point.
+    # A larger slope means t < 0. A smaller one is noise and would shrink the map to a point.
     slope = np.clip(slope, _MIN_SLOPE * through_origin, through_origin)
     return float(1.0 / np.sqrt(slope))

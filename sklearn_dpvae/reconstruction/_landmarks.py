@@ -5,21 +5,25 @@ the other rows.
 """
 
 import numbers
+from typing import Literal, overload
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
-from ._multilateration import neighbor_start, place_rows
+from ._checks import check_init, check_scale
+from ._multilateration import Floats, neighbor_start, place_rows
 
-# Rows per block are chosen so that a block of float64 distances stays in the L2 cache.
+# Rows times landmarks of a block: its float64 distances stay in the L2 cache.
 _BLOCK_ELEMENTS = 1 << 16
+# Above this many rows, k-means learns from small batches.
 _MINIBATCH_ROWS = 10_000
 
 
-def _column_products(rows, vectors):
+def _column_products(rows: Floats, vectors: Floats) -> Floats:
     """Sum over k of ``rows[:, k] * vectors[k]``, in an order that no batch shape changes."""
     out = rows[:, :1] * vectors[0]
     for k in range(1, rows.shape[1]):
@@ -27,8 +31,8 @@ def _column_products(rows, vectors):
     return out
 
 
-def _cross_distances(rows, columns):
-    """Euclidean distances by direct differences: exact near zero and free of BLAS.
+def _cross_distances(rows: Floats, columns: Floats) -> Floats:
+    """Euclidean distances by direct differences: exact near zero, and without BLAS.
 
     A matrix product rounds differently for different numbers of rows, and a row's placement
     would then depend on its neighbors in the batch.
@@ -42,33 +46,61 @@ def _cross_distances(rows, columns):
     return np.sqrt(squares, out=squares)
 
 
-def _linear_map(latents, coords):
+def _linear_map(latents: Floats, coords: Floats) -> tuple[Floats, Floats]:
     """Least-squares affine map from latents to coordinates: slopes and intercept."""
     mean_latent, mean_coord = latents.mean(axis=0), coords.mean(axis=0)
     slopes = np.linalg.lstsq(latents - mean_latent, coords - mean_coord, rcond=1e-8)[0]
     return slopes, mean_coord - mean_latent @ slopes
 
 
+@overload
 def place_pointwise(
-    latents,
-    landmark_latents,
-    landmark_coords,
+    latents: ArrayLike,
+    landmark_latents: ArrayLike,
+    landmark_coords: ArrayLike,
     *,
-    scale=1.0,
-    init=None,
-    max_iter=100,
-    tol=1e-10,
-    return_stress=False,
-):
+    scale: float = ...,
+    init: ArrayLike | None = ...,
+    max_iter: int = ...,
+    tol: float = ...,
+    return_stress: Literal[False] = ...,
+) -> Floats: ...
+
+
+@overload
+def place_pointwise(
+    latents: ArrayLike,
+    landmark_latents: ArrayLike,
+    landmark_coords: ArrayLike,
+    *,
+    scale: float = ...,
+    init: ArrayLike | None = ...,
+    max_iter: int = ...,
+    tol: float = ...,
+    return_stress: Literal[True],
+) -> tuple[Floats, Floats]: ...
+
+
+def place_pointwise(
+    latents: ArrayLike,
+    landmark_latents: ArrayLike,
+    landmark_coords: ArrayLike,
+    *,
+    scale: float = 1.0,
+    init: ArrayLike | None = None,
+    max_iter: int = 100,
+    tol: float = 1e-10,
+    return_stress: bool = False,
+) -> Floats | tuple[Floats, Floats]:
     r"""Place each row by its latent distances to landmarks of known position.
 
     Equation (6) of Zhou & Du (2024) for one unknown position at a time: row i is the point
 
     .. math:: s_i = \arg\min_s \sum_j \bigl( \|z_i - z_j\| / c - \|s - s_j\| \bigr)^2
 
-    over the landmarks j, whose positions stay fixed. Rows do not see each other, and all
-    arithmetic is done row by row in float64, so that a row's answer is the same, bit for bit,
-    in whatever batch it comes.
+    over the landmarks j, whose positions stay fixed. Rows do not influence each other, and all
+    arithmetic is done row by row in float64. So a row's answer is the same, bit for bit, in
+    every batch.
 
     Parameters
     ----------
@@ -116,59 +148,45 @@ def place_pointwise(
     >>> place_pointwise([[1.0, 0.5]], 2 * corners, corners, scale=2.0).round(6)
     array([[0.5 , 0.25]])
     """
-    latents = check_array(latents, dtype=np.float64, input_name="latents")
-    landmark_latents = check_array(
-        landmark_latents, dtype=np.float64, input_name="landmark_latents"
-    )
-    landmark_coords = check_array(landmark_coords, dtype=np.float64, input_name="landmark_coords")
+    rows = check_array(latents, dtype=np.float64, input_name="latents")
+    known = check_array(landmark_latents, dtype=np.float64, input_name="landmark_latents")
+    landmarks = check_array(landmark_coords, dtype=np.float64, input_name="landmark_coords")
     scale = check_scale(scale)
-    if latents.shape[1] != landmark_latents.shape[1]:
+    if rows.shape[1] != known.shape[1]:
         raise ValueError(
-            f"latents has {latents.shape[1]} columns but landmark_latents has "
-            f"{landmark_latents.shape[1]}. Pass latents of the same model."
+            f"latents has {rows.shape[1]} columns but landmark_latents has {known.shape[1]}. "
+            "Pass latents of the same model."
         )
-    if len(landmark_latents) != len(landmark_coords):
+    if len(known) != len(landmarks):
         raise ValueError(
-            f"landmark_latents has {len(landmark_latents)} rows but landmark_coords has "
-            f"{len(landmark_coords)}. Pass one position per landmark."
+            f"landmark_latents has {len(known)} rows but landmark_coords has {len(landmarks)}. "
+            "Pass one position per landmark."
         )
-    shape = (len(latents), landmark_coords.shape[1])
-    if init is not None:
-        init = check_array(init, dtype=np.float64, input_name="init")
-        if init.shape != shape:
-            raise ValueError(f"init has shape {init.shape}, but {shape} was expected.")
+    shape = (len(rows), landmarks.shape[1])
+    if init is None:
+        slopes, intercept = _linear_map(known, landmarks)
+        guess = _column_products(rows, slopes) + intercept
     else:
-        slopes, intercept = _linear_map(landmark_latents, landmark_coords)
+        guess = check_init(init, shape, dtype=np.float64)
 
     coords, stress = np.empty(shape), np.empty(shape[0])
-    n_rows = max(1, _BLOCK_ELEMENTS // len(landmark_latents))
-    for first in range(0, len(latents), n_rows):
+    n_rows = max(1, _BLOCK_ELEMENTS // len(known))
+    for first in range(0, len(rows), n_rows):
         block = slice(first, first + n_rows)
-        dissimilarities = _cross_distances(latents[block], landmark_latents)
+        dissimilarities = _cross_distances(rows[block], known)
         dissimilarities /= scale
-        if init is not None:
-            starts = [init[block]]
-        else:
-            starts = [
-                neighbor_start(dissimilarities, landmark_coords),
-                _column_products(latents[block], slopes) + intercept,
-            ]
+        starts = [guess[block]]
+        if init is None:
+            starts = [neighbor_start(dissimilarities, landmarks), *starts]
         coords[block], stress[block], _ = place_rows(
-            dissimilarities, landmark_coords, starts, max_iter=max_iter, tol=tol
+            dissimilarities, landmarks, starts, max_iter=max_iter, tol=tol
         )
     return (coords, stress) if return_stress else coords
 
 
-def check_scale(scale):
-    """Return a positive finite float, or say what is wrong with `scale`."""
-    if not isinstance(scale, numbers.Real) or not np.isfinite(scale) or scale <= 0:
-        raise ValueError(
-            f"scale must be a positive number (latent units per tissue unit), got {scale!r}."
-        )
-    return float(scale)
-
-
-def _farthest_points(points, n_points, rng):
+def _farthest_points(
+    points: NDArray[np.floating], n_points: int, rng: np.random.RandomState
+) -> NDArray[np.intp]:
     """Greedy k-center: each next point is the farthest from those taken."""
     points = points - points.mean(axis=0)
     squares = (points**2).sum(axis=1)
@@ -184,8 +202,13 @@ def _farthest_points(points, n_points, rng):
     return taken
 
 
-def _kmeans_medoids(points, n_points, rng):
-    """Rows nearest to the centers of k-means, filled up by farthest points where two agree."""
+def _kmeans_medoids(
+    points: NDArray[np.floating], n_points: int, rng: np.random.RandomState
+) -> NDArray[np.intp]:
+    """Rows nearest to the centers of k-means.
+
+    Where two centers share their nearest row, farthest points make up the number.
+    """
     cls = KMeans if len(points) <= _MINIBATCH_ROWS else MiniBatchKMeans
     model = cls(n_points, n_init=1, init="random", max_iter=20, random_state=rng)
     model.fit(points)
@@ -207,7 +230,14 @@ def _kmeans_medoids(points, n_points, rng):
     },
     prefer_skip_nested_validation=True,
 )
-def choose_landmarks(points, n_landmarks, *, codes=None, method="kmeans", random_state=None):
+def choose_landmarks(
+    points: ArrayLike,
+    n_landmarks: int,
+    *,
+    codes: ArrayLike | None = None,
+    method: str = "kmeans",
+    random_state: int | np.random.RandomState | None = None,
+) -> NDArray[np.intp]:
     """Choose rows that stand for all of them.
 
     Parameters
@@ -215,14 +245,14 @@ def choose_landmarks(points, n_landmarks, *, codes=None, method="kmeans", random
     points : array-like of shape (n_samples, n_features)
         Latents or positions.
     n_landmarks : int
-        How many rows to choose. All rows are returned where there are no more than that.
+        How many rows to choose. If there are no more rows than that, all are returned.
     codes : array-like of shape (n_samples,), default=None
         Section of each row. Sections then get landmarks in proportion to their size, and at
         least one each.
     method : {"kmeans", "farthest", "random"}, default="kmeans"
         ``"kmeans"`` takes the rows nearest to the centers of k-means and so follows the
-        density; ``"farthest"`` takes, one after another, the row farthest from those taken,
-        which covers the edges and also the outliers; ``"random"`` draws without replacement.
+        density. ``"farthest"`` takes, one after another, the row farthest from those taken,
+        which covers the edges but also the outliers. ``"random"`` draws without replacement.
     random_state : int, RandomState instance or None, default=None
         Seed of the choice.
 
@@ -239,18 +269,18 @@ def choose_landmarks(points, n_landmarks, *, codes=None, method="kmeans", random
     >>> choose_landmarks(line, 3, method="farthest", random_state=0)
     array([0, 5, 8])
     """
-    points = check_array(points, dtype=[np.float64, np.float32], input_name="points")
+    checked = check_array(points, dtype=[np.float64, np.float32], input_name="points")
     rng = check_random_state(random_state)
-    n_samples = len(points)
+    n_samples = len(checked)
     if n_landmarks >= n_samples:
         return np.arange(n_samples)
-    codes = np.zeros(n_samples, dtype=np.intp) if codes is None else np.asarray(codes)
-    if codes.shape != (n_samples,):
+    sections = np.zeros(n_samples, dtype=np.intp) if codes is None else np.asarray(codes)
+    if sections.shape != (n_samples,):
         raise ValueError(
-            f"codes has shape {codes.shape}, but one code for each of the {n_samples} rows of "
-            "points was expected."
+            f"codes has shape {sections.shape}, but points has {n_samples} rows. Pass one code "
+            "per row."
         )
-    labels, codes, sizes = np.unique(codes, return_inverse=True, return_counts=True)
+    labels, sections, sizes = np.unique(sections, return_inverse=True, return_counts=True)
     if n_landmarks < len(labels):
         raise ValueError(
             f"n_landmarks={n_landmarks} is less than the number of sections, {len(labels)}. "
@@ -259,19 +289,21 @@ def choose_landmarks(points, n_landmarks, *, codes=None, method="kmeans", random
     choose = {"kmeans": _kmeans_medoids, "farthest": _farthest_points, "random": _draw}[method]
     taken = []
     for section, share in enumerate(_shares(sizes, n_landmarks)):
-        rows = np.flatnonzero(codes == section)
+        rows = np.flatnonzero(sections == section)
         if share < len(rows):
-            rows = rows[choose(points[rows], share, rng)]
+            rows = rows[choose(checked[rows], share, rng)]
         taken.append(rows)
     return np.sort(np.concatenate(taken))
 
 
-def _draw(points, n_points, rng):
+def _draw(
+    points: NDArray[np.floating], n_points: int, rng: np.random.RandomState
+) -> NDArray[np.intp]:
     return rng.choice(len(points), n_points, replace=False)
 
 
-def _shares(sizes, total):
-    """Split `total` in proportion to `sizes`, at least 1 and at most the size each."""
+def _shares(sizes: NDArray[np.intp], total: int) -> NDArray[np.intp]:
+    """Split `total` in proportion to `sizes`: each share is at least 1 and at most its size."""
     exact = total * sizes / sizes.sum()
     shares = np.maximum(np.floor(exact).astype(int), 1)
     while shares.sum() > total:

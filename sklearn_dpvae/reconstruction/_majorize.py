@@ -15,19 +15,40 @@ constraint adds ``mu`` to the diagonal of V at A; the Sherman-Morrison formula i
 """
 
 import math
+from typing import NamedTuple
 
-import numpy as np
 import torch
+from torch import Tensor
 
-# Where float32 passes hand over: their stress is good to about 1e-6.
+from ._pairs import BlockPairs, EdgePairs
+
+# Float32 passes stop at this relative fall of the stress, which they know to about 1e-6.
 _ROUGH_EPS = 1e-4
+# Float32 passes are used only if they made at least this many steps.
 _FEW_STEPS = 4
 _CG_TOL = 1e-8
 _CG_MAX_ITER = 500
 
 
-class Problem:
-    """Stress, Guttman step and constants of one anchored problem.
+class Solution(NamedTuple):
+    """Where a solver arrived.
+
+    Attributes
+    ----------
+    points : tensor of shape (n_moving, n_dims)
+    history : list of float
+        Stress at the start and after each accepted step.
+    n_iter : int
+        Passes over the pairs after the first, including those whose step was not taken.
+    """
+
+    points: Tensor
+    history: list[float]
+    n_iter: int
+
+
+class Majorizer:
+    """Stress of the moving points, and the step that minimizes its majorizer.
 
     Parameters
     ----------
@@ -38,31 +59,39 @@ class Problem:
     targets : tensor of shape (n_targets, n_dims), optional
         With `penalty`: where the last `n_targets` moving points are drawn to.
     penalty : float, default=0.0
+        Weight of the squared distances to `targets`.
     unit : bool, default=True
         Whether all pairs have weight one, so that the closed form holds.
     """
 
-    def __init__(self, pairs, fixed, *, targets=None, penalty=0.0, unit=True):
+    def __init__(
+        self,
+        pairs: BlockPairs | EdgePairs,
+        fixed: Tensor,
+        *,
+        targets: Tensor | None = None,
+        penalty: float = 0.0,
+        unit: bool = True,
+    ) -> None:
         self.pairs, self.fixed = pairs, fixed
         self.targets, self.penalty = targets, penalty
         self.unit = unit
         if not unit:
             self._degree = pairs.degree()[: pairs.n_moving]
             if targets is not None:
-                self._degree = self._degree.clone()
                 self._degree[-len(targets) :] += penalty
             # A row without pairs stays where it is.
             self._jacobi = torch.where(self._degree > 0, 1.0 / self._degree, 0.0)
 
-    def evaluate(self, points):
-        """Objective at the moving points, and B(Y) Y there."""
+    def evaluate(self, points: Tensor) -> tuple[float, Tensor]:
+        """Stress (with the penalty term) at the moving points, and B(Y) Y there."""
         stress, product = self.pairs.evaluate(torch.cat([points, self.fixed]))
         if self.targets is not None:
             away = points[-len(self.targets) :] - self.targets
             stress += self.penalty * float(away.square().sum(dtype=torch.float64))
         return stress, product
 
-    def step(self, points, product):
+    def step(self, points: Tensor, product: Tensor) -> Tensor:
         """Guttman transform of the moving points, given B(Y) Y."""
         if not self.unit:
             return self._solve(points, product)
@@ -74,7 +103,7 @@ class Problem:
             scaled = product.clone()
             scaled[-n_targets:] += mu * self.targets
             scaled *= inverse
-            # 1 - sum(inverse), written so that nothing cancels.
+            # 1 - sum(inverse), in a form without cancellation.
             rest = n_targets * mu / (n_points * (n_points + mu))
             return scaled + inverse * (scaled.sum(0) / rest)
         if len(self.fixed) == 0:
@@ -82,11 +111,11 @@ class Problem:
         moved = product + self.fixed.sum(0)
         return (moved + moved.sum(0) / len(self.fixed)) / n_points
 
-    def _solve(self, points, product):
-        """Conjugate gradients from the current points.
+    def _solve(self, points: Tensor, product: Tensor) -> Tensor:
+        """Minimize the majorizer by conjugate gradients from the current points.
 
-        Every step of conjugate gradients lowers the majorizer, and so the stress falls
-        however early they stop. Rows that nothing ties to an anchor keep their mean.
+        Each of their steps lowers the majorizer, so the stress falls no matter how early they
+        stop. Rows that are not connected to an anchor keep their mean.
         """
         solution = points.clone()
         everything = torch.cat([points, self.fixed])
@@ -113,7 +142,14 @@ class Problem:
         return solution
 
 
-def majorize(problem, points, *, max_iter=300, eps=1e-5, accelerate=True):
+def majorize(
+    majorizer: Majorizer,
+    points: Tensor,
+    *,
+    max_iter: int = 300,
+    eps: float = 1e-5,
+    accelerate: bool = True,
+) -> Solution:
     """Run Guttman steps until the stress stops falling.
 
     A Guttman step is a gradient step in the metric of V, and so Nesterov's momentum applies to
@@ -122,8 +158,9 @@ def majorize(problem, points, *, max_iter=300, eps=1e-5, accelerate=True):
 
     Parameters
     ----------
-    problem : Problem
+    majorizer : Majorizer
     points : tensor of shape (n_moving, n_dims)
+        Where to start.
     max_iter : int, default=300
         Most passes over the pairs after the first.
     eps : float, default=1e-5
@@ -134,72 +171,71 @@ def majorize(problem, points, *, max_iter=300, eps=1e-5, accelerate=True):
 
     Returns
     -------
-    points : tensor of shape (n_moving, n_dims)
-    history : list of float
-        Stress at the start and after each accepted step; it never rises.
-    n_iter : int
-        Passes over the pairs after the first, those that momentum lost included.
+    Solution
+        Its history never rises.
     """
-    stress, product = problem.evaluate(points)
+    stress, product = majorizer.evaluate(points)
     history, quiet, n_iter = [stress], 0, 0
-    floor = _rounding_floor(problem, points)
-    momentum, last = 1.0, None
+    floor = _rounding_floor(majorizer, points)
+    momentum = 1.0
+    last: Tensor | None = None
     while n_iter < max_iter and stress > floor:
-        image = problem.step(points, product)
+        image = majorizer.step(points, product)
         proposal = image
         if accelerate and last is not None:
             longer = (1.0 + math.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
             proposal = image + (momentum - 1.0) / longer * (image - last)
             momentum = longer
         n_iter += 1
-        new_stress, new_product = problem.evaluate(proposal)
-        # Written so that a NaN is refused, too.
+        new_stress, new_product = majorizer.evaluate(proposal)
+        # `not <=` instead of `>`: NaN is refused, too.
         if not new_stress <= stress and proposal is not image and n_iter < max_iter:
             momentum, proposal = 1.0, image
             n_iter += 1
-            new_stress, new_product = problem.evaluate(proposal)
+            new_stress, new_product = majorizer.evaluate(proposal)
         if not new_stress <= stress:
-            # A Guttman step cannot raise the stress: only rounding is left.
+            # A Guttman step raises the stress by rounding only.
             break
         quiet = quiet + 1 if stress - new_stress <= eps * stress else 0
         points, stress, product, last = proposal, new_stress, new_product, image
         history.append(stress)
         if quiet >= (2 if accelerate else 1):
             break
-    return points, history, n_iter
+    return Solution(points, history, n_iter)
 
 
-def majorize_twice(rough, problem, points, *, max_iter=300, eps=1e-5):
-    """Run `majorize` on the same problem in float32 first, for as long as it gets on well there.
+def majorize_twice(
+    rough: Majorizer,
+    majorizer: Majorizer,
+    points: Tensor,
+    *,
+    max_iter: int = 300,
+    eps: float = 1e-5,
+) -> Solution:
+    """Run `majorize` on the same problem in float32 first, until progress there is slow.
 
-    A pass in float32 takes half the time. The float64 passes that follow refine what it found
-    and decide on convergence.
+    A pass in float32 takes half the time. The float64 passes that follow refine the result and
+    decide on convergence. Float32 passes whose result is not used do not count.
     """
-    if max_iter <= _FEW_STEPS:
-        return majorize(problem, points, max_iter=max_iter, eps=eps)
+    if max_iter - 2 < _FEW_STEPS:
+        return majorize(majorizer, points, max_iter=max_iter, eps=eps)
     found, history, spent = majorize(
         rough, points.float(), max_iter=max_iter - 2, eps=max(eps, _ROUGH_EPS)
     )
     if len(history) <= _FEW_STEPS:
-        # The start is too good to be rounded.
-        return majorize(problem, points, max_iter=max_iter, eps=eps)
+        # The start is close to the answer: rounding it to float32 would move it away.
+        return majorize(majorizer, points, max_iter=max_iter, eps=eps)
     points, fine, n_iter = majorize(
-        problem, found.to(points.dtype), max_iter=max_iter - spent - 1, eps=eps
+        majorizer, found.to(points.dtype), max_iter=max_iter - spent - 1, eps=eps
     )
-    # Both stresses of the point in between differ by rounding; the history falls all the same.
+    # The two precisions differ by rounding in the stress of the point where they meet. Leaving
+    # out lower values keeps the history falling.
     history = [stress for stress in history[:-1] if stress >= fine[0]]
-    return points, history + fine, spent + 1 + n_iter
+    return Solution(points, history + fine, spent + 1 + n_iter)
 
 
-def _rounding_floor(problem, points):
-    """Stress that rounding alone leaves: below it there is nothing to fit."""
-    everything = torch.cat([points, problem.fixed])
+def _rounding_floor(majorizer: Majorizer, points: Tensor) -> float:
+    """Stress that rounding alone leaves: steps cannot lower it further."""
+    everything = torch.cat([points, majorizer.fixed])
     radius = float(everything.std()) if len(everything) > 1 else 0.0
     return (len(everything) * 10 * torch.finfo(points.dtype).eps * radius) ** 2
-
-
-def edges_of(weights):
-    """Upper-triangle entries of a symmetric sparse matrix, as index arrays and values."""
-    upper = weights.tocoo()
-    kept = (upper.row < upper.col) & (upper.data != 0)
-    return upper.row[kept].astype(np.int64), upper.col[kept].astype(np.int64), upper.data[kept]

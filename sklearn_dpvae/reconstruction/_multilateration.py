@@ -1,17 +1,26 @@
 """Multilateration: rows placed one by one, by their dissimilarities to fixed landmarks.
 
-All arithmetic is row by row, in an order that no batch shape changes. Imports nothing of this
-package.
+All arithmetic is row by row, in an order that does not depend on the batch, so that a row's
+answer does not either. It is numpy on the CPU even if the other rows are solved on a GPU: sums in
+torch depend on the shape of the batch. Imports nothing of this package.
 """
 
 import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
 
 # Smallest curvature trusted by a Newton step; the majorizer's own curvature is 1.
 _MIN_CURVATURE = 0.1
 _N_NEIGHBORS = 10
+# Steps and tolerance where a place is only a start.
+_ROUGH_STEPS = 20
+_ROUGH_TOL = 1e-3
 
 
-def _pass(points, dissimilarities, landmarks, softening):
+def _pass(
+    points: Floats, dissimilarities: Floats, landmarks: Floats, softening: float
+) -> tuple[Floats, Floats, Floats]:
     """Stress, half gradient and half Hessian (both divided by m) of each row's own problem."""
     n_dims = landmarks.shape[1]
     differences = [points[:, k : k + 1] - landmarks[:, k] for k in range(n_dims)]
@@ -48,11 +57,11 @@ def _pass(points, dissimilarities, landmarks, softening):
     return stress, gradient, hessian
 
 
-def _newton_step(gradient, hessian):
-    """Step of each row along its gradient, longer where the stress bends less.
+def _newton_step(gradient: Floats, hessian: Floats) -> Floats:
+    """Newton step of each row: longer where the stress is less curved.
 
     The curvatures of the stress never exceed the majorizer's, which are 1 in these units.
-    Absolute values, cut from below, keep every step a descent.
+    Taking absolute values and cutting them from below makes every step a descent.
     """
     curvature, axes = np.linalg.eigh(hessian)
     curvature = np.clip(np.abs(curvature), _MIN_CURVATURE, 1.0)
@@ -66,12 +75,19 @@ def _newton_step(gradient, hessian):
     return step
 
 
-def place_rows(dissimilarities, landmarks, starts, *, max_iter=100, tol=1e-10):
+def place_rows(
+    dissimilarities: Floats,
+    landmarks: Floats,
+    starts: list[Floats],
+    *,
+    max_iter: int = 100,
+    tol: float = 1e-10,
+) -> tuple[Floats, Floats, NDArray[np.int64]]:
     """Place each row by its dissimilarities to fixed landmarks.
 
     Row by row, minimize ``sum_j (||y - l_j|| - delta_j)^2`` by Newton steps. Where one would
-    not lower the row's stress, the Guttman step ``y+ = mean_j (l_j + delta_j (y - l_j) /
-    ||y - l_j||)`` takes its place; that one always lowers it. Every row stops on its own.
+    not lower the row's stress, the next is the Guttman step ``y+ = mean_j (l_j + delta_j
+    (y - l_j) / ||y - l_j||)``, which always lowers it. Every row stops on its own.
 
     Parameters
     ----------
@@ -80,6 +96,7 @@ def place_rows(dissimilarities, landmarks, starts, *, max_iter=100, tol=1e-10):
     starts : list of ndarray of shape (n_rows, n_dims)
         Candidates; each row starts from the one of lowest stress.
     max_iter : int, default=100
+        Most steps of a row.
     tol : float, default=1e-10
         A row stops when its step is shorter than `tol` times the landmarks' radius.
 
@@ -87,7 +104,9 @@ def place_rows(dissimilarities, landmarks, starts, *, max_iter=100, tol=1e-10):
     -------
     points : ndarray of shape (n_rows, n_dims)
     stress : ndarray of shape (n_rows,)
+        The minimized sum, of each row.
     n_iter : ndarray of shape (n_rows,)
+        Steps that each row took.
     """
     center = landmarks.mean(axis=0)
     landmarks = landmarks - center
@@ -109,7 +128,7 @@ def place_rows(dissimilarities, landmarks, starts, *, max_iter=100, tol=1e-10):
     n_iter = np.zeros(len(points), dtype=np.int64)
     rows = np.arange(len(points))
     old, (old_stress, gradient, hessian) = points, passed
-    newton = np.ones(len(points), dtype=bool)
+    newton: NDArray[np.bool_] = np.ones(len(points), dtype=bool)
     for iteration in range(1, max_iter + 1):
         step = np.where(newton[:, None], _newton_step(gradient, hessian), gradient)
         going = np.abs(step).max(axis=1) > tol * radius
@@ -123,22 +142,30 @@ def place_rows(dissimilarities, landmarks, starts, *, max_iter=100, tol=1e-10):
             break
         new = old - step
         new_stress, new_gradient, new_hessian = _pass(new, dissimilarities, landmarks, softening)
-        # A Guttman step is kept whatever rounding says, so that no row can hang.
-        kept = (new_stress < old_stress) | ~newton
-        old = np.where(kept[:, None], new, old)
-        old_stress = np.where(kept, new_stress, old_stress)
-        gradient = np.where(kept[:, None], new_gradient, gradient)
-        hessian = np.where(kept[:, None, None], new_hessian, hessian)
-        newton = kept
+        # A Guttman step is kept even if rounding raises the stress, so that no row can hang.
+        accepted = (new_stress < old_stress) | ~newton
+        old = np.where(accepted[:, None], new, old)
+        old_stress = np.where(accepted, new_stress, old_stress)
+        gradient = np.where(accepted[:, None], new_gradient, gradient)
+        hessian = np.where(accepted[:, None, None], new_hessian, hessian)
+        newton = accepted
         best[rows], stress[rows] = old, old_stress
     return best + center, stress, n_iter
 
 
-def neighbor_start(dissimilarities, landmarks, n_neighbors=_N_NEIGHBORS):
+def place_roughly(dissimilarities: Floats, landmarks: Floats) -> Floats:
+    """Place each row well enough to start from: few steps from its nearest landmarks."""
+    start = neighbor_start(dissimilarities, landmarks)
+    return place_rows(dissimilarities, landmarks, [start], max_iter=_ROUGH_STEPS, tol=_ROUGH_TOL)[
+        0
+    ]
+
+
+def neighbor_start(dissimilarities: Floats, landmarks: Floats) -> Floats:
     """Mean position of each row's nearest landmarks, weighted by the inverse distance."""
-    n_neighbors = min(n_neighbors, dissimilarities.shape[1])
+    n_neighbors = min(_N_NEIGHBORS, dissimilarities.shape[1])
     nearest = np.argpartition(dissimilarities, n_neighbors - 1, axis=1)[:, :n_neighbors]
-    # In the order of the index: what argpartition leaves is not sorted.
+    # argpartition returns them in no particular order: sum in that of the index.
     nearest.sort(axis=1)
     near = np.take_along_axis(dissimilarities, nearest, axis=1)
     floor = 1e-3 * near.max(axis=1, keepdims=True) + np.finfo(np.float64).tiny

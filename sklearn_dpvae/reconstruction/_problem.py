@@ -1,54 +1,87 @@
-"""Checked input of one scaling problem, and where to start on it."""
+"""Checked input of one scaling problem, in the order and frame that it is solved in."""
 
 import copy
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import pairwise_distances
 from sklearn.utils import check_array
+from torch import Tensor
 
 from ._anchors import (
+    Anchors,
     check_anchors,
     check_components_determined,
     check_determined,
     estimate_scale,
 )
-from ._landmarks import check_scale
-from ._majorize import Problem, edges_of
-from ._pairs import BlockPairs, EdgePairs, LatentDissimilarities, MatrixDissimilarities
-from ._starts import (
-    align,
-    anchors_start,
-    classical_start,
-    latent_spread,
-    matrix_spread,
-    pca_start,
-    random_start,
+from ._checks import check_dissimilarities, check_scale, check_weights
+from ._majorize import Majorizer
+from ._pairs import (
+    BlockPairs,
+    EdgePairs,
+    LatentDissimilarities,
+    MatrixDissimilarities,
+    edges_of,
 )
 
 _MAX_SCALE_ANCHORS = 2_000
+# From this many rows on, first passes in float32 save time.
 _MIN_ROWS_ROUGH = 1_000
 
 
-class Task:
-    """Checked input of one call, with the moving rows sorted before the fixed ones."""
+class ScalingProblem:
+    """Checked input of one call, with the moving rows sorted before the fixed ones.
 
-    def __init__(self, dissimilarities, latents, n_dims, anchors, scale, weights, penalty, device):
+    Arguments are those of `anchored_smacof`.
+
+    Attributes
+    ----------
+    latents, matrix : ndarray or None
+        Whichever was given, in the caller's order.
+    n_samples, n_dims, n_moving : int
+        Rows, coordinates, and rows that steps move. With a penalty all rows move.
+    indices, coords : ndarray
+        Anchors, as `check_anchors` returns them.
+    scale : float
+        c, given or estimated.
+    order : ndarray of shape (n_samples,)
+        Rows without a known position, then the anchors.
+    shift : ndarray of shape (n_dims,)
+        Mean of the anchors, which is the origin of the solver's frame.
+    fixed, targets : tensor
+        Anchors in the solver's frame: points that stay, or those that a penalty draws to.
+    """
+
+    def __init__(
+        self,
+        dissimilarities: ArrayLike | None = None,
+        *,
+        latents: ArrayLike | None = None,
+        n_dims: int,
+        anchors: Anchors = None,
+        scale: float | None = None,
+        weights: Any = None,
+        penalty: float | None = None,
+        device: str | torch.device | None = None,
+    ) -> None:
         if (dissimilarities is None) == (latents is None):
             given = "both" if latents is not None else "neither"
             raise ValueError(
                 f"give either dissimilarities or latents, got {given}. Pass one of the two."
             )
-        self.latents = self.matrix = None
-        if latents is not None:
-            self.latents = check_array(
+        self.latents: Any = None
+        self.matrix: Any = None
+        if dissimilarities is not None:
+            source = self.matrix = check_dissimilarities(dissimilarities)
+        else:
+            source = self.latents = check_array(
                 latents, dtype=[np.float64, np.float32], input_name="latents"
             )
-        else:
-            self.matrix = _check_dissimilarities(dissimilarities)
-        source = self.latents if self.matrix is None else self.matrix
         self.n_samples, self.n_dims, self.dtype = len(source), n_dims, source.dtype
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -57,31 +90,37 @@ class Task:
         self.penalty = penalty
         if penalty is not None and not len(self.indices):
             raise ValueError(
-                f"penalty={penalty!r} draws anchors, but there are none. Pass anchors."
+                f"penalty={penalty!r} draws rows to their anchors, but there are no anchors. "
+                "Pass anchors or penalty=None."
             )
-        self.weights = None if weights is None else _check_weights(weights, self.n_samples)
+        self.weights = None if weights is None else check_weights(weights, self.n_samples)
         self.scale = self._estimate_scale() if scale is None else check_scale(scale)
 
         free = np.ones(self.n_samples, dtype=bool)
         free[self.indices] = False
         self.order = np.concatenate([np.flatnonzero(free), self.indices])
-        n_free = self.n_samples - len(self.indices)
-        self.n_moving = n_free if penalty is None else self.n_samples
+        self.n_moving = self.n_samples if penalty is not None else self.n_free
         # A map far from the origin would lose digits.
         self.shift = self.coords.mean(axis=0) if len(self.coords) else np.zeros(n_dims)
         centered = self.tensor(self.coords - self.shift)
         self.fixed = centered if penalty is None else centered[:0]
         self.targets = None if penalty is None else centered
 
-    def tensor(self, array):
+    @property
+    def n_free(self) -> int:
+        """Number of rows without a known position, which come first in `order`."""
+        return self.n_samples - len(self.indices)
+
+    def tensor(self, array: ArrayLike) -> Tensor:
+        """Copy an array to the problem's dtype and device."""
         array = np.array(array, dtype=self.dtype, order="C")
         return torch.from_numpy(array).to(self.device)
 
-    def arrange(self, points):
-        """Moving rows of a configuration in tissue coordinates."""
+    def arrange(self, points: NDArray[np.floating]) -> NDArray[np.floating]:
+        """Moving rows of a configuration, in the order and frame of the solver."""
         return points[self.order[: self.n_moving]] - self.shift
 
-    def restore(self, moving):
+    def restore(self, moving: NDArray[np.floating]) -> NDArray[np.floating]:
         """Configuration in the caller's order and frame, with the anchors as given."""
         dtype = self.dtype
         if len(self.indices):
@@ -94,102 +133,73 @@ class Task:
             embedding[self.indices] = self.coords
         return embedding
 
-    def fixed_stress(self, problem):
+    def fixed_stress(self, majorizer: Majorizer) -> float:
         """Stress of the pairs of two fixed points."""
         if not len(self.fixed):
             return 0.0
         unknown = self.fixed.new_zeros((self.n_moving, self.n_dims))
-        return problem.pairs.fixed_stress(torch.cat([unknown, self.fixed]))
+        return majorizer.pairs.fixed_stress(torch.cat([unknown, self.fixed]))
 
-    def check_determined(self):
+    def check_determined(self) -> None:
+        """Raise a ValueError unless the anchors settle the pose."""
         if self.weights is None or not len(self.indices):
             check_determined(self.coords)
         else:
             check_components_determined(sparse.csr_array(self.weights), self.indices, self.coords)
 
-    def _estimate_scale(self):
+    def _estimate_scale(self) -> float:
         if not len(self.indices):
             return 1.0
         indices, coords = self.indices, self.coords.astype(np.float64)
         if len(indices) > _MAX_SCALE_ANCHORS:
             kept = np.linspace(0, len(indices) - 1, _MAX_SCALE_ANCHORS).astype(int)
             indices, coords = indices[kept], coords[kept]
-        if self.latents is not None:
+        if self.matrix is None:
             known = pdist(self.latents[indices].astype(np.float64))
         else:
             known = squareform(self.matrix[np.ix_(indices, indices)], checks=False).astype(float)
         return estimate_scale(coords, known)
 
-    def is_large(self, limit):
+    def is_large(self, limit: int) -> bool:
         """Whether pairs should be sampled: many rows of latents and no weights."""
         return self.latents is not None and self.weights is None and self.n_samples > limit
 
-    def take(self, rows):
-        """The same task for some of the rows, numbered in the order of `self.order`."""
-        kept = self.order[rows]
-        known = np.flatnonzero(rows >= self.n_samples - len(self.indices))
-        anchors = None
-        if len(known):
-            anchors = known, self.coords[rows[known] - (self.n_samples - len(self.indices))]
+    def take(self, rows: NDArray[np.intp]) -> "ScalingProblem":
+        """The same problem for some of the rows, numbered in the order of `self.order`."""
+        known = np.flatnonzero(rows >= self.n_free)
+        anchors = (known, self.coords[rows[known] - self.n_free]) if len(known) else None
         return type(self)(
-            None,
-            self.latents[kept],
-            self.n_dims,
-            anchors,
-            self.scale,
-            None,
-            self.penalty,
-            self.device,
+            latents=self.latents[self.order[rows]],
+            n_dims=self.n_dims,
+            anchors=anchors,
+            scale=self.scale,
+            penalty=self.penalty,
+            device=self.device,
         )
 
-    def dissimilarities(self):
-        """Those of all pairs, in the order of `self.order` and in tissue units."""
-        if self.latents is not None:
-            return LatentDissimilarities(self.tensor(self.latents[self.order]), self.scale)
-        matrix = self.matrix
-        if len(self.indices):
-            matrix = matrix[np.ix_(self.order, self.order)]
-        if self.scale != 1.0:
-            matrix = matrix / self.scale
-        return MatrixDissimilarities(self._share(matrix))
+    def latent_dissimilarities(self) -> LatentDissimilarities:
+        """Those of all pairs of latents, in the order of `self.order` and in tissue units."""
+        return LatentDissimilarities(self.tensor(self.latents[self.order]), self.scale)
 
-    def problem(self):
-        """The pairs, in the order of `self.order`, as a majorization problem."""
-        source = self.dissimilarities()
-        if self.weights is None:
-            pairs = BlockPairs(source, self.n_moving)
-        elif sparse.issparse(self.weights):
-            ordered = sparse.csr_array(self.weights)[self.order][:, self.order]
-            first, second, values = edges_of(ordered)
-            first = torch.from_numpy(first).to(self.device)
-            second = torch.from_numpy(second).to(self.device)
-            pairs = EdgePairs(
-                first,
-                second,
-                source.of_pairs(first, second),
-                self.tensor(values),
-                self.n_samples,
-                self.n_moving,
-            )
-        else:
-            weights = self.tensor(self.weights[np.ix_(self.order, self.order)])
-            pairs = BlockPairs(source, self.n_moving, weights.fill_diagonal_(0.0))
-        return Problem(
-            pairs,
+    def to_anchors(self, rows: slice, picked: NDArray[np.intp]) -> NDArray[np.floating]:
+        """Dissimilarities of rows, in the caller's order, to the anchors numbered `picked`."""
+        columns = self.indices[picked]
+        if self.matrix is None:
+            return pairwise_distances(self.latents[rows], self.latents[columns]) / self.scale
+        return self.matrix[rows][:, columns] / self.scale
+
+    def majorizer(self) -> Majorizer:
+        """The pairs, in the order of `self.order`, with their stress and its step."""
+        return Majorizer(
+            self._pairs(),
             self.fixed,
             targets=self.targets,
             penalty=self.penalty or 0.0,
             unit=self.weights is None,
         )
 
-    def _share(self, matrix):
-        """A tensor of the caller's matrix, copied only where it must be."""
-        if matrix.flags.writeable and matrix.flags.c_contiguous:
-            return torch.from_numpy(matrix).to(self.device)
-        return self.tensor(matrix)
-
-    def rough_problem(self):
-        """The problem in float32, where that pays: many float64 latents of equal weight."""
+    def rough_majorizer(self) -> Majorizer | None:
+        """The same in float32 if that saves time: many float64 latents of equal weight."""
         pays = self.n_samples >= _MIN_ROWS_ROUGH and self.dtype == np.float64
         if not pays or self.latents is None or self.weights is not None:
             return None
@@ -197,88 +207,39 @@ class Task:
         rough.dtype = np.dtype(np.float32)
         rough.fixed = self.fixed.float()
         rough.targets = None if self.targets is None else self.targets.float()
-        return rough.problem()
+        return rough.majorizer()
 
-    def start(self, init, problem, rng):
-        """Starting positions of the moving rows, as a tensor."""
-        if not isinstance(init, str):
-            return self.tensor(self.arrange(init))
-        if init == "random":
-            spread = self._spread() / self.scale
-            start = random_start(self.n_samples, self.n_dims, spread, rng) + self.shift
-            return self.tensor(self.arrange(start))
-        starts = []
-        if init in ("auto", "classical"):
-            starts.append(self._classical(rng))
-        determined = len(self.indices) > self.n_dims
-        if init == "anchors" or (init == "auto" and determined):
-            starts.append(anchors_start(self._to_anchors, self.n_samples, self.coords, rng))
-        starts = [self.tensor(self.arrange(start)) for start in starts]
-        return min(starts, key=lambda s: problem.evaluate(s)[0]) if len(starts) > 1 else starts[0]
-
-    def _classical(self, rng):
-        if self.latents is not None:
-            start = pca_start(self.latents.astype(np.float64), self.n_dims) / self.scale
+    def _pairs(self) -> BlockPairs | EdgePairs:
+        source: LatentDissimilarities | MatrixDissimilarities
+        if self.matrix is None:
+            source = self.latent_dissimilarities()
         else:
-            start = classical_start(self.matrix, self.n_dims, rng) / self.scale
-        return align(start, self.indices, self.coords.astype(np.float64))
-
-    def _to_anchors(self, rows, picked):
-        picked = self.indices[picked]
-        if self.latents is not None:
-            return pairwise_distances(self.latents[rows], self.latents[picked]) / self.scale
-        return self.matrix[rows][:, picked] / self.scale
-
-    def _spread(self):
-        return matrix_spread(self.matrix) if self.latents is None else latent_spread(self.latents)
-
-
-def _check_dissimilarities(dissimilarities):
-    matrix = check_array(
-        dissimilarities, dtype=[np.float64, np.float32], input_name="dissimilarities"
-    )
-    if matrix.shape[0] != matrix.shape[1]:
-        raise ValueError(
-            f"dissimilarities has shape {matrix.shape}, but one row and one column per point was "
-            "expected. Pass points themselves as latents."
+            source = self._matrix_dissimilarities()
+        if self.weights is None:
+            return BlockPairs(source, self.n_moving)
+        if not sparse.issparse(self.weights):
+            weights = self.tensor(self.weights[np.ix_(self.order, self.order)])
+            return BlockPairs(source, self.n_moving, weights.fill_diagonal_(0.0))
+        ordered = sparse.csr_array(self.weights)[self.order][:, self.order]
+        rows, columns, values = edges_of(ordered)
+        first = torch.from_numpy(rows).to(self.device)
+        second = torch.from_numpy(columns).to(self.device)
+        return EdgePairs(
+            first,
+            second,
+            source.of_pairs(first, second),
+            self.tensor(values),
+            self.n_samples,
+            self.n_moving,
         )
-    largest = np.abs(matrix).max()
-    if matrix.min() < 0:
-        raise ValueError(f"dissimilarities must not be negative, found {matrix.min()}.")
-    diagonal = np.abs(matrix.diagonal()).max()
-    if diagonal > 1e-6 * largest:
-        raise ValueError(
-            f"dissimilarities has {diagonal} on its diagonal; a point is at distance 0 from "
-            "itself. Similarities must be turned into dissimilarities first."
-        )
-    return _symmetric(matrix, "dissimilarities", 1e-6 * largest)
 
-
-def _check_weights(weights, n_samples):
-    weights = check_array(
-        weights,
-        accept_sparse="csr",
-        dtype=[np.float64, np.float32],
-        input_name="weights",
-    )
-    if weights.shape != (n_samples, n_samples):
-        raise ValueError(
-            f"weights has shape {weights.shape}, but one weight for each pair of the {n_samples} "
-            "rows was expected."
-        )
-    values = weights.data if sparse.issparse(weights) else weights
-    if values.size and values.min() < 0:
-        raise ValueError(f"weights must not be negative, found {values.min()}.")
-    if not values.any():
-        raise ValueError("weights are all zero: no pair is left to fit. Give some pairs weight.")
-    return _symmetric(weights, "weights", 1e-6 * values.max())
-
-
-def _symmetric(matrix, name, tol):
-    asymmetry = abs(matrix - matrix.T).max()
-    if asymmetry > tol:
-        raise ValueError(
-            f"{name} must be symmetric, but entries across the diagonal differ by up to "
-            f"{asymmetry:.3g}. Pass ({name} + {name}.T) / 2 if that is what you mean."
-        )
-    return matrix
+    def _matrix_dissimilarities(self) -> MatrixDissimilarities:
+        matrix = self.matrix
+        if len(self.indices):
+            matrix = matrix[np.ix_(self.order, self.order)]
+        if self.scale != 1.0:
+            matrix = matrix / self.scale
+        # The caller's own matrix is copied only if torch cannot share it.
+        if matrix.flags.writeable and matrix.flags.c_contiguous:
+            return MatrixDissimilarities(torch.from_numpy(matrix).to(self.device))
+        return MatrixDissimilarities(self.tensor(matrix))

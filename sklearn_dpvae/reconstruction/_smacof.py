@@ -2,13 +2,19 @@
 
 import numbers
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_random_state
 from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from torch import Tensor
 
-from ._majorize import majorize, majorize_twice
-from ._problem import Task
+from ._anchors import Anchors
+from ._checks import check_init
+from ._majorize import Solution, majorize, majorize_twice
+from ._problem import ScalingProblem
+from ._starts import solve_from_starts
 from ._stochastic import solve_by_sampling
 
 # Above this many rows of latents, ``method="auto"`` samples pairs.
@@ -37,26 +43,35 @@ class SmacofResult:
     Attributes
     ----------
     embedding : ndarray of shape (n_samples, n_components)
-        Positions in tissue units; anchors as given, bit for bit.
+        Positions in tissue units; anchors as given, bit for bit, unless there is a penalty.
     stress : float
         ``sum_{i<j} w_ij (||s_i - s_j|| - delta_ij)^2`` over all pairs, in squared tissue units,
-        plus the penalty term where a penalty was given.
+        plus the penalty term if there is a penalty. Estimated from sampled pairs by the
+        stochastic method.
     n_iter : int
-        Passes over the pairs that the best start took after its first.
+        Passes over the pairs after the first, of the best start.
     scale : float
         c: dissimilarity units per tissue unit, as given or estimated from the anchors.
     history : ndarray of shape (n_steps + 1,)
-        Stress at the start and after every step. It never rises.
+        Stress at the start and after every step. It never rises, except where the stochastic
+        method estimates it.
     """
 
-    embedding: np.ndarray
+    embedding: NDArray[np.floating]
     stress: float
     n_iter: int
     scale: float
-    history: np.ndarray = field(repr=False)
+    history: NDArray[np.float64] = field(repr=False)
 
 
-def guttman_transform(points, dissimilarities, *, weights=None, anchors=None, penalty=None):
+def guttman_transform(
+    points: ArrayLike,
+    dissimilarities: ArrayLike,
+    *,
+    weights: Any = None,
+    anchors: Anchors = None,
+    penalty: float | None = None,
+) -> NDArray[np.floating]:
     r"""One step of SMACOF: the minimizer of the stress's majorizer at `points`.
 
     Parameters
@@ -77,6 +92,12 @@ def guttman_transform(points, dissimilarities, *, weights=None, anchors=None, pe
     points : ndarray of shape (n_samples, n_dims)
         The transformed configuration; its stress is not higher.
 
+    Raises
+    ------
+    ValueError
+        If shapes disagree, dissimilarities or weights are not symmetric or are negative, or
+        anchors are malformed.
+
     References
     ----------
     Borg, I. & Groenen, P. J. F. (2005). Modern Multidimensional Scaling, equation (8.25).
@@ -94,19 +115,26 @@ def guttman_transform(points, dissimilarities, *, weights=None, anchors=None, pe
            [2.        ],
            [3.66666667]])
     """
-    points = check_array(points, dtype=[np.float64, np.float32], input_name="points")
-    task = Task(dissimilarities, None, points.shape[1], anchors, 1.0, weights, penalty, None)
-    if len(points) != task.n_samples:
+    current = check_array(points, dtype=[np.float64, np.float32], input_name="points")
+    problem = ScalingProblem(
+        dissimilarities,
+        n_dims=current.shape[1],
+        anchors=anchors,
+        scale=1.0,
+        weights=weights,
+        penalty=penalty,
+    )
+    if len(current) != problem.n_samples:
         raise ValueError(
-            f"points has {len(points)} rows but dissimilarities has {task.n_samples}. Pass one "
-            "row per point."
+            f"points has {len(current)} rows but dissimilarities has {problem.n_samples}. Pass "
+            "one row per point."
         )
-    if task.n_moving == 0:
-        return task.restore(points[:0])
-    problem = task.problem()
-    moving = task.tensor(task.arrange(points))
-    _, product = problem.evaluate(moving)
-    return task.restore(problem.step(moving, product).numpy())
+    if problem.n_moving == 0:
+        return problem.restore(current[:0])
+    majorizer = problem.majorizer()
+    moving = problem.tensor(problem.arrange(current))
+    _, product = majorizer.evaluate(moving)
+    return problem.restore(majorizer.step(moving, product).numpy())
 
 
 @validate_params(
@@ -119,24 +147,24 @@ def guttman_transform(points, dissimilarities, *, weights=None, anchors=None, pe
     prefer_skip_nested_validation=True,
 )
 def anchored_smacof(
-    dissimilarities=None,
+    dissimilarities: ArrayLike | None = None,
     *,
-    latents=None,
-    n_components=2,
-    anchors=None,
-    scale=None,
-    weights=None,
-    penalty=None,
-    underdetermined="error",
-    init="auto",
-    n_init=1,
-    max_iter=300,
-    eps=1e-5,
-    accelerate=True,
-    method="auto",
-    device=None,
-    random_state=None,
-):
+    latents: ArrayLike | None = None,
+    n_components: int = 2,
+    anchors: Anchors = None,
+    scale: float | None = None,
+    weights: Any = None,
+    penalty: float | None = None,
+    underdetermined: str = "error",
+    init: str | ArrayLike = "auto",
+    n_init: int = 1,
+    max_iter: int = 300,
+    eps: float = 1e-5,
+    accelerate: bool = True,
+    method: str = "auto",
+    device: str | None = None,
+    random_state: int | np.random.RandomState | None = None,
+) -> SmacofResult:
     r"""Metric multidimensional scaling in which some positions may be known.
 
     Minimizes equation (6) of Zhou & Du (2024), in tissue units and with weights,
@@ -165,7 +193,7 @@ def anchored_smacof(
         sample with NaN in all columns where the position is unknown.
     scale : float or None, default=None
         c: dissimilarity units per tissue unit. None estimates it from the pairs of anchors, by
-        the regression ``d^2 = delta^2 / c^2 + t`` with t >= 0 for what the latents do not know
+        the regression ``d^2 = delta^2 / c^2 + t``, where t >= 0 is what the latents do not know
         (t = 0 with fewer than ``2 * (n_components + 1)`` anchors). Without anchors None means 1.
     weights : array-like or sparse matrix of shape (n_samples, n_samples), default=None
         Symmetric pair weights w >= 0, the mask M of equation (5). None means 1 for every pair.
@@ -174,8 +202,8 @@ def anchored_smacof(
     penalty : float or None, default=None
         mu, in units of a pair weight (compare it with `n_samples`). None holds anchors exactly.
     underdetermined : {"error", "allow"}, default="error"
-        What to do when the anchors leave a pose open: fewer than ``n_components + 1``, or all in
-        one line or plane (within every part of the data that `weights` connect).
+        What to do when the anchors leave the pose open: fewer than ``n_components + 1``, or all in
+        one line or plane. That is checked for each part of the data that `weights` connect.
         ``"allow"`` returns one of the equally good answers.
     init : {"auto", "classical", "anchors", "random"} or array-like, default="auto"
         Where to start. ``"classical"``: classical MDS (the leading principal components of
@@ -191,29 +219,29 @@ def anchored_smacof(
         accelerated).
     accelerate : bool, default=True
         Add Nesterov's momentum to the steps where that lowers the stress, and take the first
-        steps on many float64 latents in float32. False takes plain SMACOF steps, those of
-        `sklearn.manifold.smacof`.
+        steps in float32 if there are many float64 latents. False takes plain SMACOF steps, those
+        of `sklearn.manifold.smacof`.
     method : {"auto", "exact", "stochastic"}, default="auto"
         ``"exact"`` visits all pairs at every step. ``"stochastic"`` solves for landmarks, places
         the other rows by them, and refines all rows on sampled pairs; its cost is linear in
         `n_samples`, and it needs `latents` and no `weights`. ``"auto"`` is exact up to 10,000
         rows.
     device : str or None, default=None
-        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ..., or ``"auto"`` for CUDA where
-        there is any. None is the CPU.
+        Where to compute: ``"cpu"``, ``"cuda"``, ``"cuda:1"`` ..., or ``"auto"`` for CUDA if
+        there is any and the CPU otherwise. None is the CPU.
     random_state : int, RandomState instance or None, default=None
         Seed of random starts and samples.
 
     Returns
     -------
     result : SmacofResult
-        With `embedding`, `stress`, `n_iter`, `scale` and `history`.
+        The positions, their stress, and how they were found.
 
     Raises
     ------
     ValueError
-        If both or none of `dissimilarities` and `latents` are given, one is malformed, anchors
-        are contradictory, or they leave the pose open.
+        If both or neither of `dissimilarities` and `latents` are given, if one is malformed, or
+        if anchors contradict each other or leave the pose open.
 
     References
     ----------
@@ -243,64 +271,62 @@ def anchored_smacof(
     >>> round(result.scale, 6)
     3.0
     """
-    task = Task(dissimilarities, latents, n_components, anchors, scale, weights, penalty, device)
+    problem = ScalingProblem(
+        dissimilarities,
+        latents=latents,
+        n_dims=n_components,
+        anchors=anchors,
+        scale=scale,
+        weights=weights,
+        penalty=penalty,
+        device=device,
+    )
     if underdetermined == "error" and anchors is not None:
-        task.check_determined()
-    init = _check_init(init, task)
+        problem.check_determined()
+    given = _check_start(init, problem)
     rng = check_random_state(random_state)
-    if method == "stochastic" and (task.latents is None or weights is not None):
+    if method == "stochastic" and (latents is None or weights is not None):
         raise ValueError(
             'method="stochastic" samples pairs of latents with equal weights. Pass latents and '
             'no weights, or method="exact".'
         )
-    if task.n_moving == 0:
-        stress = task.fixed_stress(task.problem())
-        return SmacofResult(
-            task.restore(task.coords[:0]), stress, 0, task.scale, np.array([stress])
-        )
+    if problem.n_moving == 0:
+        stress = problem.fixed_stress(problem.majorizer())
+        return _result(problem, Solution(problem.fixed[:0], [stress], 0))
 
-    if method == "stochastic" or (method == "auto" and task.is_large(MAX_EXACT)):
-        points, history, n_iter = solve_by_sampling(
-            task, init, rng, n_init=n_init, max_iter=max_iter, eps=eps, accelerate=accelerate
+    if method == "stochastic" or (method == "auto" and problem.is_large(MAX_EXACT)):
+        solution = solve_by_sampling(
+            problem, given, rng, n_init=n_init, max_iter=max_iter, eps=eps, accelerate=accelerate
         )
-        return _result(task, points, history, n_iter)
+        return _result(problem, solution)
 
-    problem = task.problem()
-    constant = task.fixed_stress(problem)
-    rough = task.rough_problem() if accelerate else None
-    best = None
-    for number in range(1 if isinstance(init, np.ndarray) else n_init):
-        start = task.start(init if number == 0 else "random", problem, rng)
-        options = {"max_iter": max_iter, "eps": eps}
+    majorizer = problem.majorizer()
+    rough = problem.rough_majorizer() if accelerate else None
+
+    def solve(start: Tensor) -> Solution:
         if rough is not None:
-            found = majorize_twice(rough, problem, start, **options)
-        else:
-            found = majorize(problem, start, accelerate=accelerate, **options)
-        if best is None or found[1][-1] < best[1][-1]:
-            best = found
-    points, history, n_iter = best
-    return _result(task, points, np.array(history) + constant, n_iter)
+            return majorize_twice(rough, majorizer, start, max_iter=max_iter, eps=eps)
+        return majorize(majorizer, start, max_iter=max_iter, eps=eps, accelerate=accelerate)
+
+    solution = solve_from_starts(problem, majorizer, given, rng, n_init=n_init, solve=solve)
+    return _result(problem, solution, constant=problem.fixed_stress(majorizer))
 
 
-def _result(task, points, history, n_iter):
+def _result(problem: ScalingProblem, solution: Solution, *, constant: float = 0.0) -> SmacofResult:
+    history = np.array(solution.history) + constant
     return SmacofResult(
-        embedding=task.restore(points.cpu().numpy()),
+        embedding=problem.restore(solution.points.cpu().numpy()),
         stress=float(history[-1]),
-        n_iter=n_iter,
-        scale=task.scale,
-        history=np.asarray(history),
+        n_iter=solution.n_iter,
+        scale=problem.scale,
+        history=history,
     )
 
 
-def _check_init(init, task):
+def _check_start(init: str | ArrayLike, problem: ScalingProblem) -> str | NDArray[np.floating]:
     if isinstance(init, str):
-        if init == "anchors" and len(task.indices) == 0:
+        if init == "anchors" and len(problem.indices) == 0:
             raise ValueError('init="anchors" needs anchors. Pass some, or init="classical".')
         return init
-    init = check_array(init, dtype=[np.float64, np.float32], input_name="init")
-    if init.shape != (task.n_samples, task.n_dims):
-        raise ValueError(
-            f"init has shape {init.shape}, but (n_samples, n_components) = "
-            f"{(task.n_samples, task.n_dims)} was expected."
-        )
-    return init
+    shape = (problem.n_samples, problem.n_dims)
+    return check_init(init, shape, dtype=[np.float64, np.float32])
