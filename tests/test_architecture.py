@@ -28,6 +28,8 @@ LAYERS = [
     {"_fitted"},
     {"_regressor"},
     {"pipeline"},
+    {"_answers"},
+    {"_spatial_model"},
     {"_persistence", "anndata", "inspection"},
     {"plotting"},
     {"cli"},
