@@ -20,7 +20,6 @@ from sklearn.utils import check_array, check_consistent_length, check_random_sta
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
-from ._fitted.encoding import encode_with_disagreement, in_float64
 from ._fitted.fitting import fit_reference
 from ._fitted.frames import SectionFrames
 from ._fitted.model import FittedModel
@@ -512,7 +511,7 @@ class DPVAESpatialRegressor(
                 f'underdetermined must be "error" or "allow", got {underdetermined!r}.'
             )
         checked, fitted = self._check_query(X), self.fitted_
-        latents, disagreement = encode_with_disagreement(fitted.module, checked)
+        latents, disagreement = fitted.encode(checked)
         coords = fitted.place(latents, self.placement_, sections)
         if anchors is not None:
             coords = fitted.impute(
@@ -589,7 +588,7 @@ class DPVAESpatialRegressor(
         if not isinstance(level, Real) or not 0 < level < 1:
             raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")
         checked = self._check_query(X)
-        latents, disagreement = encode_with_disagreement(self.fitted_.module, checked)
+        latents, disagreement = self.fitted_.encode(checked)
         return self.fitted_.error_model.radius(latents, disagreement, checked, level)
 
     def score(self, X, y, *, sections=None):
@@ -623,7 +622,7 @@ class DPVAESpatialRegressor(
         """
         check_is_fitted(self)
         checked = self._check_query(X)
-        latents, _ = encode_with_disagreement(self.fitted_.module, checked)
+        latents, _ = self.fitted_.encode(checked)
         return latents.astype(checked.dtype, copy=False)
 
     def inverse_transform(
@@ -665,9 +664,10 @@ class DPVAESpatialRegressor(
         library = self._check_library_size(library_size, len(latents))
         codes = batch_codes(batch, self.batches_, len(latents))
         known = None if codes is None else torch.from_numpy(codes)
-        module = in_float64(self.module_)
         with torch.no_grad():
-            expected = module.decode(torch.from_numpy(latents.astype(np.float64)), library, known)
+            expected = self.fitted_.decoder.decode(
+                torch.from_numpy(latents.astype(np.float64)), library, known
+            )
         return expected.numpy().astype(latents.dtype, copy=False)
 
     def _check_library_size(self, library_size: Any, n_samples: int) -> torch.Tensor | None:

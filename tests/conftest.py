@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from read_only import read_only
 from sklearn.utils import Bunch
 
 from sklearn_dpvae.datasets import make_tissue
@@ -12,7 +13,9 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session")
 def _tissue():
-    return make_tissue(n_cells=300, n_genes=60, n_sections=2, random_state=0)
+    tissue = make_tissue(n_cells=300, n_genes=60, n_sections=2, random_state=0)
+    read_only(*tissue.values())
+    return tissue
 
 
 @pytest.fixture

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from read_only import read_only
 from sklearn import config_context
 from sklearn.model_selection import GridSearchCV
 
@@ -23,7 +24,7 @@ def quick(**params):
 def shifted():
     """Two sections of one tissue whose genes differ by strong effects of the section."""
     tissue = make_tissue(400, 60, n_sections=2, batch_effect=1.0, random_state=0)
-    return tissue.X, tissue.coords, np.asarray(tissue.sections)
+    return read_only(tissue.X, tissue.coords, tissue.sections)
 
 
 def test_decoder_sees_the_batch_and_the_encoder_does_not():

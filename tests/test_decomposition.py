@@ -6,21 +6,10 @@ import numpy as np
 import pytest
 import scipy.sparse as sp
 from sklearn.decomposition import PCA
-from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklearn_dpvae import decomposition
 from sklearn_dpvae.decomposition import SpatialPCA, noise_of_components
 from sklearn_dpvae.metrics import moran, procrustes_disparity
-
-
-@parametrize_with_checks(
-    [
-        SpatialPCA(),
-        SpatialPCA(smoothing=0.0, autocorrelation_power=0.0, component_power=0.0, unit_rows=False),
-    ]
-)
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
 
 
 @pytest.fixture

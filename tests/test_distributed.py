@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import textwrap
+from copy import deepcopy
 
 import joblib
 import numpy as np
@@ -222,7 +223,7 @@ def test_what_two_processes_trained_is_a_plain_model(on_two):
     model = on_two[0]["defaults"]
     assert type(model.module_) is DPVAE
     X, coords = section()
-    model.partial_fit(X, coords)
+    deepcopy(model).partial_fit(X, coords)
 
 
 def test_processes_with_different_seeds_are_refused(on_two):

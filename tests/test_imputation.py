@@ -1,9 +1,11 @@
 """Equations (6) and (7) through the regressor and the pipeline."""
 
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
 import pytest
+from read_only import read_only
 from scipy.spatial import procrustes
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
@@ -14,15 +16,22 @@ from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 
 @pytest.fixture(scope="module")
-def fitted():
-    """A model, and a query section in a frame of its own."""
+def _fitted():
     tissue = make_tissue(n_cells=400, n_genes=60, n_sections=2, random_state=2)
     X = LogNormalizer().fit_transform(tissue.X)
     X = SectionScaler().fit_transform(X, sections=tissue.sections)
     labels = np.asarray(tissue.sections)
     here = labels == np.unique(labels)[0]
     model = DPVAESpatialRegressor(hidden_layer_sizes=(32,), max_epochs=200, random_state=0)
-    return model.fit(X[here], tissue.coords[here]), X[~here], tissue.coords[~here]
+    model.fit(X[here], tissue.coords[here])
+    return model, *read_only(X[~here], tissue.coords[~here])
+
+
+@pytest.fixture
+def fitted(_fitted):
+    """A model, and a query section in a frame of its own."""
+    model, *query = _fitted
+    return deepcopy(model), *query
 
 
 def disparity(a, b):
@@ -154,11 +163,7 @@ def test_anchors_that_tell_no_scale_are_answered_on_request(fitted, n_anchors):
 def test_joint_reconstruction_stays_in_the_frame_of_the_reference(fitted):
     model, X, _ = fitted
     expected = model.predict(X)
-    model.set_params(reconstruction="mds")
-    try:
-        joint = model.predict(X)
-    finally:
-        model.set_params(reconstruction="auto")
+    joint = model.set_params(reconstruction="mds").predict(X)
     spread = np.linalg.norm(expected - expected.mean(0), axis=1).mean()
     assert np.linalg.norm(joint - expected, axis=1).mean() < 0.3 * spread
 

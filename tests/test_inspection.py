@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from read_only import read_only
 from scipy.stats import spearmanr
 from sklearn.decomposition import PCA, TruncatedSVD
 from sklearn.inspection import permutation_importance
@@ -29,7 +30,7 @@ def problem():
     X[:, 0] = coords[:, 0] / 50 + 0.1 * rng.normal(size=200)
     X[:, 1] = coords[:, 1] / 50 + 0.4 * rng.normal(size=200)
     X[:, 2] = coords[:, 1] / 50 + 0.4 * rng.normal(size=200)
-    return X, coords
+    return read_only(X, coords)
 
 
 def differences(predict, X, step=1e-5):

@@ -208,6 +208,21 @@ def test_procrustes_misfit_weighs_sections_by_their_cells(cells):
     assert value.item() == pytest.approx((parts[0] + 2 * parts[1]) / 3)
 
 
+def test_sections_of_two_cells_do_not_count_in_procrustes_misfit(cells):
+    """Two points always match, so that they would only dilute the misfit of the others."""
+    z, s, _ = cells
+    codes = torch.tensor([0] * 3 + [1] * 25 + [2] * 2)
+    without = procrustes_misfit(z[:28], s[:28], codes=codes[:28], n_sections=3)
+    assert without.item() > 0.1
+    torch.testing.assert_close(procrustes_misfit(z, s, codes=codes, n_sections=3), without)
+    # Of three cells they do.
+    more = procrustes_misfit(z[3:28], s[3:28], codes=codes[3:28], n_sections=3)
+    assert abs(more - without) > 1e-3
+    for n_sections in (1, 3):
+        pair = procrustes_misfit(z[28:], s[28:], codes=codes[28:], n_sections=n_sections)
+        assert pair.item() == 0
+
+
 def test_gradient_of_procrustes_misfit(cells):
     z, s, codes = cells
 

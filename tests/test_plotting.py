@@ -1,6 +1,7 @@
 """Displays: what the artists hold is what the numbers say."""
 
 import sys
+from copy import deepcopy
 
 import numpy as np
 import pytest
@@ -29,9 +30,14 @@ def _close_figures():
 
 
 @pytest.fixture(scope="module")
-def model(_tissue):
+def _model(_tissue):
     pipeline = make_spatial_pipeline(**SMALL)
     return pipeline.fit(_tissue.X, _tissue.coords, sections=_tissue.sections)
+
+
+@pytest.fixture
+def model(_model):
+    return deepcopy(_model)
 
 
 def drawn(ax):

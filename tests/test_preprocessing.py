@@ -16,7 +16,6 @@ from sklearn.linear_model import Ridge
 from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
-from sklearn.utils.estimator_checks import parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_dpvae._utils.matrix import check_matrix, column_moments
@@ -40,19 +39,6 @@ def sections():
 
 def dense(X):
     return X.toarray() if sparse.issparse(X) else X
-
-
-@parametrize_with_checks(
-    [
-        LogNormalizer(),
-        LogNormalizer(target_sum=1e4),
-        SectionScaler(),
-        SectionScaler(clip=None),
-        SectionScaler(query="new_section"),
-    ]
-)
-def test_scikit_learn_checks(estimator, check):
-    check(estimator)
 
 
 # ---------------------------------------------------------------------------- matrices

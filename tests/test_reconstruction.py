@@ -10,7 +10,6 @@ from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import FunctionTransformer
-from sklearn.utils.estimator_checks import check_param_validation, parametrize_with_checks
 from sklearn.utils.validation import check_is_fitted
 
 from sklearn_dpvae.reconstruction import AnchoredMDS, anchored_smacof
@@ -22,15 +21,6 @@ def tissue_points():
     points = rng.uniform(0, 500, size=(60, 2))
     turn = np.linalg.qr(rng.normal(size=(5, 5)))[0][:2]
     return points, 0.1 * points @ turn
-
-
-@parametrize_with_checks([AnchoredMDS(), AnchoredMDS(n_components=1, accelerate=False)])
-def test_sklearn_checks(estimator, check):
-    check(estimator)
-
-
-def test_parameters_are_validated():
-    check_param_validation("AnchoredMDS", AnchoredMDS())
 
 
 def test_it_is_the_twin_of_the_function(tissue_points):

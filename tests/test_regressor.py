@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from read_only import read_only
 from scipy.spatial import procrustes
 from sklearn.base import clone
 from sklearn.exceptions import NotFittedError
@@ -40,7 +41,7 @@ def section():
     """One section, z-scored: X float32 of shape (240, 60), coords."""
     tissue = make_tissue(n_cells=240, n_genes=60, random_state=1)
     X = SectionScaler().fit_transform(LogNormalizer().fit_transform(tissue.X))
-    return np.asarray(X, dtype=np.float32), tissue.coords
+    return read_only(np.asarray(X, dtype=np.float32), tissue.coords)
 
 
 @pytest.fixture(scope="module")
@@ -49,7 +50,7 @@ def sections():
     tissue = make_tissue(n_cells=300, n_genes=60, n_sections=2, random_state=1)
     X = LogNormalizer().fit_transform(tissue.X)
     X = SectionScaler().fit_transform(X, sections=tissue.sections)
-    return np.asarray(X, dtype=np.float32), tissue.coords, np.asarray(tissue.sections)
+    return read_only(np.asarray(X, dtype=np.float32), tissue.coords, tissue.sections)
 
 
 def disparity(a, b):

@@ -1,21 +1,33 @@
 """The spread per cell: units, calibration, and that it means something."""
 
+import pickle
+from copy import deepcopy
+
 import numpy as np
 import pytest
+from read_only import read_only
 from scipy.stats import chi2, spearmanr
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
 from sklearn_dpvae._fitted.uncertainty import ErrorModel
 from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 
 @pytest.fixture(scope="module")
-def fitted():
+def _fitted():
     tissue = make_tissue(n_cells=900, n_genes=60, signal=0.5, random_state=3)
     pipe = make_spatial_pipeline(
         hidden_layer_sizes=(32,), n_estimators=4, max_epochs=60, random_state=0
     ).fit(tissue.X[:400], tissue.coords[:400])
-    return pipe, tissue.X[400:], tissue.coords[400:]
+    return pipe, *read_only(tissue.X[400:], tissue.coords[400:])
+
+
+@pytest.fixture
+def fitted(_fitted):
+    """A pipeline, and cells of the same tissue that it has not seen."""
+    pipe, *query = _fitted
+    return deepcopy(pipe), *query
 
 
 def test_std_has_the_units_of_the_tissue_and_leaves_predictions_alone(fitted):
@@ -43,6 +55,24 @@ def test_calibrated_radii_cover_what_they_say(fitted):
     _, std = pipe.predict(X[250:], return_std=True)
     within = np.mean(error <= std * np.sqrt(chi2.ppf(0.5, 2)))
     assert within == pytest.approx(0.5, abs=0.1)
+
+
+def test_radii_of_the_net_alone_cover_what_they_say():
+    """Without `calibrate`: errors of cells that a net was trained on would be far too small.
+
+    The expression is scaled, but no step before the net has seen the positions.
+    """
+    tissue = make_tissue(n_cells=1400, n_genes=60, signal=0.5, random_state=0)
+    X = LogNormalizer().fit_transform(tissue.X)
+    X = SectionScaler().fit(X[:800]).transform(X)
+    model = DPVAESpatialRegressor(
+        hidden_layer_sizes=(64,), n_estimators=5, dropout=0.0, max_epochs=60, random_state=0
+    ).fit(X[:800], tissue.coords[:800])
+    placed, std = model.predict(X[800:], return_std=True)
+    error = np.linalg.norm(placed - tissue.coords[800:], axis=1)
+    for level, low, high in [(0.5, 0.4, 0.7), (0.8, 0.72, 0.9), (0.9, 0.82, 0.96)]:
+        assert low < np.mean(error <= model.predict_radius(X[800:], level=level)) < high
+    assert 0.4 < np.mean(error <= std * np.sqrt(chi2.ppf(0.5, 2))) < 0.7
 
 
 def test_std_grows_where_positions_are_uncertain():
@@ -142,3 +172,13 @@ def test_calibration_data_must_match(fitted):
         pipe.calibrate(X, coords[:-1])
     with pytest.raises(ValueError, match="dimension"):
         pipe.calibrate(X, coords[:, 0])
+
+
+def test_what_a_fitted_model_has_worked_out_does_not_travel(fitted):
+    pipe, counts, _ = fitted
+    model = pipe[-1]
+    pipe.predict(counts[:2], return_std=True)
+    assert "encoder" in vars(model.fitted_)
+    loaded = pickle.loads(pickle.dumps(model.fitted_))
+    assert "encoder" not in vars(loaded)
+    assert "_near" not in vars(loaded.error_model)

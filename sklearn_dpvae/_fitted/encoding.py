@@ -5,7 +5,6 @@ module as it is. Imports the network.
 """
 
 import copy
-from collections.abc import Iterable
 from typing import TypeVar
 
 import numpy as np
@@ -15,7 +14,7 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 from torch import nn
 
-from .._network.dpvae import DPVAE
+from .._network.dpvae import DPVAE, Pose
 from .._training.reference import Matrix
 
 # Rows that are encoded at a time: what eight networks of 128 units make of so many stays in a
@@ -26,51 +25,64 @@ Array = NDArray[np.float64]
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def in_float64(module: Module, without: Iterable[nn.Module] = ()) -> Module:
-    """A copy for prediction: float64 makes a row's answer independent of its neighbors in X.
+def in_float64(module: Module) -> Module:
+    """A copy for prediction: float64 makes a row's answer independent of its neighbors in X."""
+    return copy.deepcopy(module).double().eval()
 
-    Parts that are not asked need not be copied.
-    """
-    left_out = {id(part): nn.Identity() for part in without}
-    return copy.deepcopy(module, left_out).double().eval()
+
+def encoder_of(module: DPVAE) -> DPVAE:
+    """The same, without the parts that encoding does not ask."""
+    not_asked = {id(part): nn.Identity() for part in (module.decoder, module.likelihood)}
+    return copy.deepcopy(module, not_asked).double().eval()
 
 
 @torch.no_grad()
-def encode_members(module: DPVAE, X: Matrix, rows: NDArray[np.intp] | None = None) -> Array:
+def encode_members(encoder: DPVAE, X: Matrix, rows: NDArray[np.intp] | None = None) -> Array:
     """Posterior means by every member in its own pose, (n_members, n_cells, n_components).
 
-    In float64 on the CPU, by chunks of rows. Taking `rows` of X here saves a copy of them all.
+    By chunks of rows. Taking `rows` of X here saves a copy of them all.
+
+    Parameters
+    ----------
+    encoder : DPVAE
+        From `encoder_of`.
+    X : {ndarray, CSR matrix} of shape (n_cells, n_features)
+    rows : ndarray of int, optional
+        Those to encode; all by default.
     """
-    module = in_float64(module, without=(module.decoder, module.likelihood))
     n_rows = X.shape[0] if rows is None else len(rows)
-    latents = np.empty((module.n_members, n_rows, module.n_components))
+    latents = np.empty((encoder.n_members, n_rows, encoder.n_components))
     for chunk in gen_batches(n_rows, _ROWS_PER_CHUNK):
         part = X[chunk if rows is None else rows[chunk]]
         dense = part.toarray() if sp.issparse(part) else part
-        mean, _ = module.encode(torch.from_numpy(np.array(dense, dtype=np.float64)))
+        mean, _ = encoder.encode(torch.from_numpy(np.array(dense, dtype=np.float64)))
         latents[:, chunk] = mean.numpy()
     return latents
 
 
-def in_common_pose(module: DPVAE, latents: Array) -> Array:
-    """Latents of every member, moved into the pose of the first."""
-    return in_float64(module.pose)(torch.from_numpy(latents)).numpy()
+@torch.no_grad()
+def average_in_common_pose(pose: Pose, latents: Array) -> tuple[Array, Array]:
+    """Latents of all members together, and how far apart they are.
 
-
-def average(latents: Array) -> tuple[Array, Array]:
-    """Mean over members, and the root-mean-square distance of the members from it."""
-    mean = latents.mean(axis=0)
-    return mean, np.sqrt(np.square(latents - mean).sum(axis=-1).mean(axis=0))
-
-
-def encode_with_disagreement(module: DPVAE, X: Matrix) -> tuple[Array, Array]:
-    """Latents of cells, and how far apart the members are on each, in latent units.
-
-    Latents are posterior means in the common pose, averaged over members.
+    Parameters
+    ----------
+    pose : Pose
+        Of an encoder.
+    latents : ndarray of shape (n_members, n_cells, n_components)
+        Of each member in its own pose.
 
     Returns
     -------
-    latents : ndarray of shape (n_cells, n_components)
+    mean : ndarray of shape (n_cells, n_components)
+        Over members, in the pose of the first.
     disagreement : ndarray of shape (n_cells,)
+        Root-mean-square distance of the members from it.
     """
-    return average(in_common_pose(module, encode_members(module, X)))
+    common = in_common_pose(pose, latents)
+    mean = common.mean(axis=0)
+    return mean, np.sqrt(np.square(common - mean).sum(axis=-1).mean(axis=0))
+
+
+def in_common_pose(pose: Pose, latents: Array) -> Array:
+    """Latents of every member, moved into the pose of the first."""
+    return pose(torch.from_numpy(latents)).numpy()

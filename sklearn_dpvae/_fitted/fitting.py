@@ -21,7 +21,13 @@ from .._training.pairs import GroupMask
 from .._training.reference import ReferenceData
 from ..metrics import procrustes_align
 from .counts import median_library_size, standardize_like
-from .encoding import average, encode_members, in_common_pose
+from .encoding import (
+    average_in_common_pose,
+    encode_members,
+    encoder_of,
+    in_common_pose,
+    in_float64,
+)
 from .ensemble import balanced_subsets, out_of_bag, take_out_poses
 from .frames import SectionFrames
 from .model import FittedModel
@@ -159,7 +165,7 @@ def _new_module(data: ReferenceData, settings: FitSettings) -> DPVAE:
     # saves the epochs that it would take to grow or shrink.
     some = slice(0, _CELLS_FOR_SCALE)
     with torch.no_grad():
-        latents = torch.from_numpy(encode_members(module, data.X[some]))
+        latents = torch.from_numpy(encode_members(encoder_of(module), data.X[some]))
         tissue = torch.from_numpy(data.coords[some]).expand(len(latents), -1, -1)
         module.log_scale.copy_(log_scale_init(latents, tissue))
     return module
@@ -218,13 +224,13 @@ def _as_a_query(
             ]
         )
     )
-    own = encode_members(module, data.X, rows)
+    own = encode_members(encoder_of(module), data.X, rows)
     take_out_poses(module, own)
-    common = in_common_pose(module, own)
-    latents, disagreement = average(common)
+    pose = in_float64(module.pose)
+    latents, disagreement = average_in_common_pose(pose, own)
     left_out = np.stack([~np.isin(rows, subset) for subset in subsets])
     if left_out.any(axis=0).all():
-        latents, _ = out_of_bag(common, left_out)
+        latents, _ = out_of_bag(in_common_pose(pose, own), left_out)
     return latents, disagreement, rows
 
 

@@ -4,6 +4,7 @@ Imports the encoding, the frames, the placements and the error model.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -12,14 +13,15 @@ from numpy.typing import ArrayLike, NDArray
 from .._network.dpvae import DPVAE
 from .._training.reference import Matrix
 from ..reconstruction._anchors import check_anchors
-from .encoding import encode_with_disagreement
+from .encoding import average_in_common_pose, encode_members, encoder_of, in_float64
 from .frames import SectionFrames
 from .placement import Placement, place_with_anchors
 from .uncertainty import ErrorModel
+from .value import Value
 
 
 @dataclass(frozen=True, eq=False)
-class FittedModel:
+class FittedModel(Value):
     """What `fit_reference` has learned.
 
     Nothing in it changes any more; `partial_fit` and `calibrate` make another one.
@@ -59,6 +61,32 @@ class FittedModel:
     batches: NDArray[Any] | None
     library_size: float | None
     seed: int
+
+    @cached_property
+    def encoder(self) -> DPVAE:
+        """The networks for prediction, in float64 and without decoders."""
+        return encoder_of(self.module)
+
+    @cached_property
+    def decoder(self) -> DPVAE:
+        """The networks for `inverse_transform`, in float64."""
+        return in_float64(self.module)
+
+    def encode(self, X: Matrix) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Latents of cells, and how far apart the networks are on each.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
+
+        Returns
+        -------
+        latents : ndarray of shape (n_cells, n_components)
+            Posterior means, averaged over the networks in the pose of the first.
+        disagreement : ndarray of shape (n_cells,)
+            In latent units.
+        """
+        return average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
 
     def place(
         self,
@@ -137,7 +165,7 @@ class FittedModel:
         placement : Placement
         sections : array-like of shape (n_cells,), optional
         """
-        latents, disagreement = encode_with_disagreement(self.module, X)
+        latents, disagreement = self.encode(X)
         errors = np.linalg.norm(self.place(latents, placement, sections) - y, axis=1)
         error_model = self.error_model.calibrated(latents, disagreement, X, errors)
         return replace(self, error_model=error_model)

@@ -1,9 +1,10 @@
 """How far off a position may be: the members' disagreement, and what is known of similar cells.
 
-Imports nothing of this package.
+Imports nothing but the base of values.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
@@ -11,6 +12,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from scipy.stats import chi2
 from sklearn.neighbors import NearestNeighbors
+
+from .value import Value
 
 Array = NDArray[np.float64]
 
@@ -22,7 +25,7 @@ _N_ALIKE = 10
 
 
 @dataclass(frozen=True, eq=False)
-class ErrorModel:
+class ErrorModel(Value):
     """Expected error of a cell, from the members' disagreement and what is known of its like.
 
     The score of a cell is the geometric mean of lengths in tissue units: the disagreement of the
@@ -71,6 +74,15 @@ class ErrorModel:
         raw = cls(latents, errors, unit, np.ones(1), inputs, places)
         return raw.calibrated(latents, disagreement, None, errors)
 
+    @cached_property
+    def _near(self) -> NearestNeighbors:
+        n_neighbors = min(_N_NEIGHBORS, len(self.latents))
+        return NearestNeighbors(n_neighbors=n_neighbors).fit(self.latents)
+
+    @cached_property
+    def _alike(self) -> NearestNeighbors:
+        return NearestNeighbors(n_neighbors=_N_ALIKE).fit(self.inputs)
+
     def score(self, latents: Array, disagreement: Array, X: Any) -> Array:
         """Uncalibrated expected error, in tissue units.
 
@@ -83,9 +95,7 @@ class ErrorModel:
             What the network sees of the cells; None for the reference cells themselves, each
             of which is then not among those that it is like.
         """
-        n_neighbors = min(_N_NEIGHBORS, len(self.latents))
-        nearest = NearestNeighbors(n_neighbors=n_neighbors).fit(self.latents)
-        index = nearest.kneighbors(latents, return_distance=False)
+        index = self._near.kneighbors(latents, return_distance=False)
         parts = [np.sqrt(np.mean(self.errors[index] ** 2, axis=1)), self.unit * disagreement]
         if self.inputs is not None:
             parts.append(self.unit * self._scatter(X))
@@ -100,9 +110,8 @@ class ErrorModel:
         X is None for the reference cells themselves.
         """
         assert self.places is not None  # They come together with the inputs.
-        alike = NearestNeighbors(n_neighbors=_N_ALIKE).fit(self.inputs)
         X = X.toarray() if sp.issparse(X) else X
-        places = self.places[alike.kneighbors(X, return_distance=False)]
+        places = self.places[self._alike.kneighbors(X, return_distance=False)]
         return np.sqrt(places.var(axis=1).sum(axis=-1))
 
     def calibrated(self, latents: Array, disagreement: Array, X: Any, errors: Array) -> Self:
