@@ -50,7 +50,7 @@ def gene_importances(
 
     Parameters
     ----------
-    model : DPVAESpatialRegressor, Pipeline or AnnDataModel
+    model : DPVAESpatialRegressor, Pipeline or SpatialModel
         Fitted. In a pipeline the expression that is varied is that after the leading steps which
         keep genes apart (normalization, selection, scaling); steps that mix them, such as
         `SpatialPCA`, are differentiated through.

@@ -28,7 +28,6 @@ LAYERS = [
     {"_fitted"},
     {"_regressor"},
     {"pipeline"},
-    {"_answers"},
     {"_spatial_model"},
     {"_persistence", "anndata", "inspection"},
     {"plotting"},

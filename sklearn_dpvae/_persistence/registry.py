@@ -13,7 +13,7 @@ _PACKAGE = __package__.partition(".")[0]
 # Of this package: the name in a file, and where the class is now.
 _OWN = {
     "sklearn_dpvae.DPVAESpatialRegressor": "_regressor.DPVAESpatialRegressor",
-    "sklearn_dpvae.SpatialModel": "_spatial_model.SpatialModel",
+    "sklearn_dpvae.SpatialModel": "_spatial_model.model.SpatialModel",
     "sklearn_dpvae.decomposition.SpatialPCA": "decomposition.SpatialPCA",
     "sklearn_dpvae.feature_selection.HighlyVariableGenes": (
         "feature_selection._selectors.HighlyVariableGenes"

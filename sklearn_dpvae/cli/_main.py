@@ -62,10 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             arguments = _parser().parse_args(argv)
-            run = getattr(
-                import_module(f".{COMMANDS[arguments.name]}", __package__), arguments.name
-            )
-            run(arguments)
+            module = import_module(f".{COMMANDS[arguments.command]}", __package__)
+            getattr(module, arguments.command)(arguments)
         except (_UsageError, *EXPECTED) as error:
             _say("error", str(error) or type(error).__name__)
             return 2

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.pipeline import Pipeline
 
-from .pipeline import sections_for, transform_by
+from ..pipeline import sections_for, transform_by
 
 
 @dataclass(frozen=True, eq=False)

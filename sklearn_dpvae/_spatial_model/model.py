@@ -1,4 +1,4 @@
-"""A fitted pipeline together with what it must know of its data. Imports the pipeline."""
+"""A fitted pipeline together with what it must know of its data. Imports the answers."""
 
 import warnings
 from collections.abc import Iterator
@@ -9,15 +9,18 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import check_is_fitted
 
-from . import __version__
-from ._answers import Answers, answer
-from ._fitted.counts import median_library_size
-from .datasets import align_genes
-from .datasets._genes import make_unique, quote
+from .. import __version__
+from .._fitted.counts import median_library_size
+from ..datasets import align_genes
+from ..datasets._genes import make_unique, quote
+from .answers import Answers, answer
 
 CHUNK_SIZE = 10_000
+
+_VALUES_AT_A_TIME = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,8 +112,8 @@ class SpatialModel:
         repeated = make_unique(self.genes)[1]
         if repeated:
             raise ValueError(
-                f"genes has {len(repeated)} names more than once ({quote(repeated)}), so columns "
-                "cannot be matched by name. Rename them, and fit again."
+                f"genes has {len(repeated)} name(s) more than once ({quote(repeated)}). "
+                "Columns are matched by name: rename them, and fit again."
             )
         if self.gene_ids is not None and self.gene_ids.shape != self.genes.shape:
             raise ValueError(
@@ -145,13 +148,15 @@ class SpatialModel:
         SpatialModel
         """
         X = X if sparse.issparse(X) else np.asarray(X)
-        values = X.data if sparse.issparse(X) else X
-        negative = bool((values < 0).any())
+        values = (X.data if sparse.issparse(X) else X).ravel()
+        # By parts: what is learned of a large matrix should not take another one.
+        parts = [values[rows] for rows in gen_batches(len(values), _VALUES_AT_A_TIME)]
+        amounts = all((part >= 0).all() for part in parts) and bool(values.any())
         return cls(
             pipeline,
             np.asarray(genes),
-            whole_counts=not negative and bool((values == np.floor(values)).all()),
-            median_depth=None if negative or not values.any() else median_library_size(X),
+            whole_counts=amounts and all((part == np.floor(part)).all() for part in parts),
+            median_depth=median_library_size(X) if amounts else None,
             version=__version__,
             **known,
         )
