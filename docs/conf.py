@@ -5,7 +5,7 @@ import re
 import sys
 from pathlib import Path
 
-# Two threads of torch on two cores that already run two examples only get in each other's way.
+# The gallery runs two examples at a time, so one torch thread for each is enough on two cores.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import sklearn_dpvae
@@ -27,7 +27,7 @@ extensions = [
     "sphinx_design",
     "sphinx_gallery.gen_gallery",
 ]
-# Links into the documentation of other projects need their inventories from the network.
+# Links into the documentation of other projects need inventories from the network.
 if os.environ.get("DOCS_INTERSPHINX"):
     extensions.append("sphinx.ext.intersphinx")
     intersphinx_mapping = {
@@ -47,14 +47,14 @@ nitpicky = False
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# Formulas are set by MathJax, which browsers fetch from the network; a copy of its own makes the
-# pages readable without: DOCS_MATHJAX=file:///path/to/mathjax/tex-chtml.js
+# MathJax typesets the formulas, and browsers fetch it from the network. A local copy makes the
+# pages readable offline: DOCS_MATHJAX=file:///path/to/mathjax/tex-chtml.js
 if os.environ.get("DOCS_MATHJAX"):
     mathjax_path = os.environ["DOCS_MATHJAX"]
 
-# `name` in a docstring is code, and a link where there is something to link to.
+# `name` in a docstring is code, and becomes a link if there is something to link to.
 default_role = "py:obj"
-# Straight quotes: curly ones turn default="auto" into something that is no Python.
+# Keep quotes straight: curly ones would turn default="auto" into invalid Python.
 smartquotes_action = "De"
 
 autosummary_generate = True
@@ -96,7 +96,7 @@ sphinx_gallery_conf = {
     "within_subsection_order": "gallery_order.LearningOrder",
     "abort_on_example_error": True,
     "download_all_examples": False,
-    # Diagrams of estimators, but not the addresses of axes, legends and displays.
+    # Show diagrams of estimators, but not the reprs of axes, legends and displays.
     "capture_repr": ("_repr_html_",),
     "min_reported_time": 5,
     "parallel": 2,
@@ -119,5 +119,5 @@ def escape_underscores_of_types(app, what, name, obj, options, lines):
 
 
 def setup(app):
-    # Before numpydoc, which listens at the default priority of 500.
+    # Run before numpydoc, which listens at the default priority of 500.
     app.connect("autodoc-process-docstring", escape_underscores_of_types, priority=400)

@@ -1,4 +1,4 @@
-"""Order of the examples in the gallery: that of learning, not of the alphabet."""
+"""Order of the examples in the gallery: the order of learning, not of the alphabet."""
 
 from pathlib import Path
 
@@ -21,7 +21,7 @@ ORDER = [
 
 
 class LearningOrder:
-    """Sort key of sphinx-gallery; examples that are not listed come last."""
+    """Sort key for sphinx-gallery. Examples that are not listed come last."""
 
     def __init__(self, src_dir):
         pass

@@ -1,16 +1,16 @@
 """
-Positions from distances, some of them known
-============================================
+Positions from distances, with some positions known
+===================================================
 
-:class:`~sklearn_dpvae.reconstruction.AnchoredMDS` knows nothing of genes or networks: it finds
-points whose distances fit the ones given, and keeps known points where they are. This is equations
-(6) and (7) on their own.
+:class:`~sklearn_dpvae.reconstruction.AnchoredMDS` knows nothing of genes or networks. It finds
+points whose distances match the given ones, and keeps known points where they are. This example
+shows equations (6) and (7) on their own.
 """
 
 # %%
 # Noisy distances
 # ---------------
-# A ring of points with a gap, and distances that are wrong by a tenth of their length.
+# A ring of points with a gap, and distances with a random error of a tenth of their length.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,7 +25,7 @@ distances = squareform(pdist(points) * rng.normal(1, 0.1, 120 * 119 // 2))
 
 # %%
 # Without anchors the answer is right up to a rotation, a reflection and a shift. Three anchors
-# that are not on a line settle the pose.
+# that are not on a line determine the pose.
 
 known = np.array([5, 60, 100])
 free = AnchoredMDS(dissimilarity="precomputed", random_state=0).fit_transform(distances)
@@ -46,9 +46,9 @@ print(f"largest error with anchors: {np.linalg.norm(held - points, axis=1).max()
 # %%
 # When the scale is unknown
 # -------------------------
-# Latent distances are not in tissue units. With anchors and ``scale=None`` the factor between the
-# two is estimated from them.
+# Latent distances are not in tissue units. With ``scale=None``, the factor between the two is
+# estimated from the anchors.
 
 model = AnchoredMDS(dissimilarity="precomputed", scale=None, random_state=0)
 model.fit(5 * distances, anchors=(known, points[known]))
-print(f"five times the distances: scale {model.scale_:.2f}, stress {model.stress_:.2f}")
+print(f"distances times five: scale {model.scale_:.2f}, stress {model.stress_:.2f}")

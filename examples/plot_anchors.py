@@ -2,8 +2,8 @@
 Fill in positions around known ones
 ===================================
 
-When the positions of some cells are known, the others are arranged around them. Anchors fix the
-pose of the map in the section, and keep their own places exactly.
+When the positions of some cells are known, the others are arranged around them. These known cells,
+the anchors, fix the pose of the map and stay exactly where they are.
 """
 
 # %%
@@ -27,8 +27,8 @@ model = make_spatial_pipeline(
 model.fit(tissue.X[reference], tissue.coords[reference])
 
 # %%
-# The two sections have frames of their own, so that a prediction without anchors is a faithful
-# map in the wrong place: in the frame of the reference.
+# Each of the two sections has its own coordinate frame. A prediction without anchors is therefore
+# a faithful map in the wrong place: in the frame of the reference.
 
 rng = np.random.default_rng(0)
 order = rng.permutation(len(true))
@@ -57,8 +57,8 @@ for ax in axes:
     ax.set_axis_off()
 
 # %%
-# Errors are those of the cells that are no anchors in any of the panels. Anchors come back exactly
-# as given: that is the constraint of eq. (7).
+# The errors are those of cells that are not anchors in any panel. Anchors come back exactly as
+# given, as the constraint of eq. (7) demands.
 
 known = order[:100]
 assert np.array_equal(predict_with(100)[known], true[known])

@@ -2,15 +2,15 @@
 AnnData in, AnnData out
 =======================
 
-Fit on one AnnData, place the cells of another, and go on with scanpy. Needs the extra ``anndata``
-(and scanpy for the last step).
+Fit a model to one AnnData object, place the cells of another, and continue with scanpy. This needs
+the extra ``anndata``, and scanpy for the last step.
 """
 
 # %%
 # Two sections as AnnData
 # -----------------------
-# Raw counts in ``X``, positions in ``obsm["spatial"]``. The query has its genes in another
-# order, and no positions that the model could look at.
+# Raw counts are in ``X``, positions in ``obsm["spatial"]``. The query has its genes in another
+# order, and no positions that the model could use.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -45,8 +45,8 @@ print(query)
 print(f"disparity {procrustes_disparity(true, query.obsm['spatial_dpvae']):.3f}")
 
 # %%
-# And on with scanpy
-# ------------------
+# Continue with scanpy
+# --------------------
 
 fig, axes = plt.subplots(1, 2, figsize=(10.5, 4), layout="constrained")
 shown = {"color": "cell_type", "palette": "viridis", "show": False, "s": 40}

@@ -2,16 +2,16 @@
 What the weight of the distances does
 =====================================
 
-The loss weighs two aims: to describe expression, and to keep the distances of the tissue. This
-example follows both over the weight of the second, ``distance_weight``, which is λ in the paper.
+The loss weighs two aims: to describe expression, and to preserve the distances in the tissue. This
+example varies the weight of the second, ``distance_weight``, which is λ in the paper.
 """
 
 # %%
-# Without distances (λ = 0) the model is a plain variational autoencoder: its latents know
-# of the tissue only what expression tells anyway. Search over decades.
+# Without distances (λ = 0) the model is a plain variational autoencoder. Its latents know only as
+# much of the tissue as expression itself reveals. Vary λ over decades.
 #
-# The alignment term, an addition to the paper, also pulls latents towards the tissue. The models
-# are fitted without it and with it.
+# The alignment term, which this package adds to the paper's loss, also pulls latents toward the
+# tissue. The models are fitted with and without it.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,8 +44,8 @@ models = {
 # %%
 # Errors and losses
 # -----------------
-# The left panel has the error on cells that were held out. The others follow two terms of the
-# loss of the models without alignment; ``history_`` has them all.
+# The left panel shows the error on held-out cells. The other two show two terms of the loss during
+# training, for the models without the alignment term. ``history_`` records all terms.
 
 fig, axes = plt.subplots(1, 3, figsize=(12, 3.6), layout="constrained")
 labels = [f"{weight:g}" for weight in weights]
@@ -66,6 +66,6 @@ for term, ax in [("distance", axes[1]), ("reconstruction", axes[2])]:
 axes[2].legend(title="λ")
 
 # %%
-# On distances alone the error falls over decades of λ, at a small price in reconstruction. The
-# alignment term does most of that work without them, at λ = 0 too, and on this tissue both terms
-# together do better than the distances alone.
+# With distances alone, the error falls over decades of λ, at a small cost in reconstruction. The
+# alignment term does most of that work on its own, even at λ = 0. On this tissue, both terms
+# together do better than distances alone.

@@ -2,8 +2,8 @@
 Which genes place the cells?
 ============================
 
-A model can be asked how far each gene moves the cells. The genes that it leans on should make
-sense; when they do not, it has learned the slide rather than the tissue.
+You can ask a model how far each gene moves the cells. The genes that it relies on should make
+sense. If they do not, the model has learned the slide rather than the tissue.
 """
 
 # %%
@@ -23,7 +23,7 @@ found = gene_importances(model, tissue.X, genes=tissue.genes)
 # %%
 # The generator knows which genes are informative
 # -----------------------------------------------
-# Importances are lengths: how far a change of one standard deviation in one gene moves a cell.
+# Importances are lengths: how far a cell moves if one gene changes by one standard deviation.
 
 order = np.argsort(-found.importances)
 informative = dict(zip(tissue.genes, tissue.spatial_genes, strict=True))
@@ -31,15 +31,15 @@ kind = np.array([informative[gene] for gene in found.genes])
 
 fig, ax = plt.subplots(figsize=(7, 3.4), layout="constrained")
 rank = np.arange(1, len(order) + 1)
-for value, label, color in [(True, "informative", "C0"), (False, "not", "0.6")]:
+for value, label, color in [(True, "informative", "C0"), (False, "not informative", "0.6")]:
     at = kind[order] == value
     ax.scatter(rank[at], found.importances[order][at], s=14, color=color, label=label)
 ax.set(xlabel="genes, by importance", ylabel="importance (µm per s.d.)", ylim=(0, None))
 ax.legend()
 
 # %%
-# The first six, on the tissue
-# ----------------------------
+# The top six genes on the tissue
+# -------------------------------
 
 expression = LogNormalizer().fit_transform(tissue.X.astype(float)).toarray()
 fig, axes = plt.subplots(2, 3, figsize=(9, 6), layout="constrained")

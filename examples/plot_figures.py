@@ -2,9 +2,9 @@
 Figures in one call, and a model in a file
 ==========================================
 
-The displays of :mod:`sklearn_dpvae.plotting` draw what one looks at after a fit. They follow
-scikit-learn's idiom: made from an estimator or from predictions, drawn at once, with the figure
-and its axes as attributes.
+The displays of :mod:`sklearn_dpvae.plotting` draw the figures that one needs after a fit. They
+follow scikit-learn's convention: you create them from an estimator or from predictions, they draw
+at once, and they keep the figure and its axes as attributes.
 """
 
 # %%
@@ -34,7 +34,7 @@ X, true = tissue.X[query], tissue.coords[query]
 # %%
 # The map
 # -------
-# Colors tell the true position in both panels; the triangle of three cells shows how the map is
+# In both panels, colors encode the true position. The triangle of three cells shows how the map is
 # turned and stretched.
 
 ReconstructionDisplay.from_estimator(model, X, true)
@@ -46,16 +46,16 @@ ReconstructionDisplay.from_estimator(model, X, true)
 ErrorMapDisplay.from_estimator(model, X, true)
 
 # %%
-# What it rests on: distances
-# ---------------------------
-# The dashed lines are the band that the paper's Theorem 1 guarantees for 90 % of the pairs given
-# the loss alone, the dotted ones hold as many when measured.
+# How well distances are preserved
+# --------------------------------
+# The dashed lines bound the band that the paper's Theorem 1 guarantees for 90 % of the pairs,
+# given the loss alone. The dotted lines are measured and hold the same share.
 
 DistanceDisplay.from_estimator(model, X, true)
 
 # %%
-# How it was trained
-# ------------------
+# How the training went
+# ---------------------
 
 LossCurvesDisplay.from_estimator(model)
 
@@ -68,8 +68,8 @@ GeneMapDisplay.from_estimator(model, X, true, genes=tissue.genes)
 # %%
 # To a file and back
 # ------------------
-# ``save`` writes a format that runs no code when it is loaded. Predictions are the same, bit for
-# bit.
+# ``save`` writes a format that runs no code when it is loaded. The loaded model makes the same
+# predictions, bit for bit.
 
 with tempfile.TemporaryDirectory() as folder:
     sklearn_dpvae.save(model, Path(folder) / "tissue.dpvae")

@@ -3,12 +3,12 @@ Which genes, and how many
 =========================
 
 Genes can be chosen because they vary (highly variable genes) or because they vary *smoothly over
-the tissue* (spatial autocorrelation). Both are scikit-learn selectors; this example compares them
-over the number of genes kept.
+the tissue* (spatial autocorrelation). Both choices are scikit-learn selectors. This example
+compares them for several numbers of genes.
 """
 
 # %%
-# Only a quarter of the genes of this tissue know anything about place.
+# Only a quarter of the genes of this tissue say anything about place.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -25,7 +25,7 @@ reference, query = slice(0, 450), slice(450, 600)
 # %%
 # Moran's I of every gene on the reference
 # ----------------------------------------
-# Genes without spatial pattern gather around zero, their expectation under independence.
+# Genes without a spatial pattern have values around zero, as expected under independence.
 
 expression = LogNormalizer().fit_transform(tissue.X[reference].astype(float))
 selector = SpatiallyVariableGenes(n_top_genes=100).fit(expression, tissue.coords[reference])
@@ -33,7 +33,7 @@ moran = selector.morans_i_
 
 fig, ax = plt.subplots(figsize=(6, 3.2), layout="constrained")
 bins = np.linspace(moran.min(), moran.max(), 50)
-ax.hist(moran[~tissue.spatial_genes], bins, label="knows nothing of the place", color="0.7")
+ax.hist(moran[~tissue.spatial_genes], bins, label="not informative", color="0.7")
 ax.hist(moran[tissue.spatial_genes], bins, label="informative", color="C0", alpha=0.8)
 ax.set(xlabel="Moran's I", ylabel="genes")
 ax.legend()
@@ -42,7 +42,7 @@ found = tissue.spatial_genes[selector.get_support()].mean()
 print(f"{found:.0%} of the 100 chosen genes are informative")
 
 # %%
-# The error over the number of genes
+# The error for each number of genes
 # ----------------------------------
 
 

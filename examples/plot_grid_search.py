@@ -2,14 +2,14 @@
 Tune the whole pipeline
 =======================
 
-Gene selection, weights of the loss and the network are parameters of one estimator, so
-scikit-learn's searches tune them together.
+Gene selection, the weights of the loss and the network are all parameters of one estimator, so
+scikit-learn's searches can tune them together.
 """
 
 # %%
-# The scorer is 1 minus the Procrustes disparity: larger is better, as searches want it.
-# ``memory`` would keep the preprocessing of each fold for all candidates that share it, which is
-# worth the disk on real sections.
+# The scorer is 1 minus the Procrustes disparity, so larger is better, as searches expect. On real
+# sections, pass ``memory=`` to the pipeline: it keeps the preprocessing of each fold on disk for
+# all candidates that share it.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -34,19 +34,19 @@ search.fit(tissue.X, tissue.coords)
 print(search.best_params_, round(search.best_score_, 3))
 
 # %%
-# The mean over the folds, and its standard deviation. Differences smaller than that are
-# not worth a decision.
+# Each field of the figure shows the mean over the folds and the standard deviation. Smaller
+# differences than that should not decide anything.
 
 results = search.cv_results_
 shape = [len(grid[key]) for key in sorted(grid)]
 mean = results["mean_test_score"].reshape(shape)
-spread = results["std_test_score"].reshape(shape)
+std = results["std_test_score"].reshape(shape)
 
 fig, ax = plt.subplots(figsize=(5.5, 4), layout="constrained")
 image = ax.imshow(mean, cmap="viridis")
 for (row, column), value in np.ndenumerate(mean):
     color = "white" if value < (mean.min() + mean.max()) / 2 else "black"
-    text = f"{value:.3f}\n± {spread[row, column]:.3f}"
+    text = f"{value:.3f}\n± {std[row, column]:.3f}"
     ax.text(column, row, text, ha="center", va="center", color=color)
 ax.set_xticks(range(shape[1]), grid["genes__n_top_genes"])
 ax.set_yticks(range(shape[0]), grid["dpvae__distance_weight"])

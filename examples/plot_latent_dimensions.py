@@ -1,16 +1,16 @@
 """
-More latent dimensions, and what they keep
+More latent dimensions, and what they hold
 ==========================================
 
-With as many latent dimensions as the tissue has, the latent space is the map. With more, positions
-are found by multidimensional scaling. This example looks at what the other dimensions hold.
+If the latent space has as many dimensions as the tissue, it is the map. If it has more, positions
+are found by multidimensional scaling. This example looks at what the extra dimensions hold.
 """
 
 # %%
 # Distances in the latent space against distances in the tissue
 # -------------------------------------------------------------
-# This is what the loss asks for: points on a line through the origin, whose slope is the scale c.
-# Pairs below the line are drawn together: the model does not know better where these cells are.
+# The loss asks for points on a line through the origin, whose slope is the scale c. Pairs below
+# the line are drawn together, because the model is unsure where these cells are.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -44,16 +44,16 @@ for (n_components, model), ax in zip(models.items(), axes, strict=True):
 fig.colorbar(image, ax=axes, label="pairs of held-out cells")
 
 # %%
-# What the other dimensions hold
+# What the extra dimensions hold
 # ------------------------------
-# Latents turned onto their principal axes. The distances of a flat tissue need two of the eight;
-# the loss on distances and the prior press the others flat.
+# The latents are rotated onto their principal axes. The distances of a flat tissue need two of the
+# eight axes. The loss on distances and the prior flatten the others.
 
 fig, axes = plt.subplots(1, 2, figsize=(9.5, 3.8), layout="constrained")
 for (n_components, model), style in zip(models.items(), ["s-", "o--"], strict=True):
     latents = model.transform(tissue.X[query])
-    spread = np.linalg.svd(latents - latents.mean(axis=0), compute_uv=False) ** 2
-    share = spread / spread.sum()
+    variances = np.linalg.svd(latents - latents.mean(axis=0), compute_uv=False) ** 2
+    share = variances / variances.sum()
     axes[0].plot(np.arange(n_components) + 1, share, style, label=n_components, fillstyle="none")
 axes[0].set(xlabel="principal axis of the latents", ylabel="share of variance")
 axes[0].legend(title="latent dimensions")

@@ -2,15 +2,15 @@
 Put cells back into the tissue
 ==============================
 
-The main job in one page: learn from cells whose positions are known, predict the positions of
-cells known by their expression only, and see how far off they are.
+The main task on one page: learn from cells with known positions, predict the positions of cells
+from their expression alone, and see how far off the predictions are.
 """
 
 # %%
 # A tissue
 # --------
-# :func:`~sklearn_dpvae.datasets.make_tissue` generates a tissue with curved layers, gradients and
-# cell types, and negative-binomial counts. We keep the positions of 600 cells and pretend that
+# :func:`~sklearn_dpvae.datasets.make_tissue` generates a tissue with curved layers, gradients,
+# cell types and negative binomial counts. We keep the positions of 600 cells and pretend that
 # those of the other 200 are lost.
 
 import matplotlib.pyplot as plt
@@ -40,8 +40,8 @@ predicted = model.predict(tissue.X[query])
 # Score
 # -----
 # The disparity compares two maps after the best shift, rotation, reflection and scale: 0 is
-# perfect, 1 means that the prediction knows nothing. A fair comparison is a nearest-neighbor
-# regression on principal components of the same z-scored genes.
+# perfect, 1 means that the prediction carries no information. A fair comparison is
+# nearest-neighbor regression on principal components of the same z-scored genes.
 
 prepare = model[:3]  # normalize, select genes, scale
 baseline = make_pipeline(PCA(30, random_state=0), KNeighborsRegressor(15))
@@ -60,7 +60,8 @@ for name, coords in [("dp-VAE", predicted), ("15 nearest neighbors", nearest)]:
 # %%
 # Look
 # ----
-# Lines show where each held-out cell should have been. Colors are the layers of the tissue.
+# Colors show the layers of the tissue. In the right panel, a line joins each held-out cell to its
+# true position.
 
 aligned = procrustes_align(predicted, true)(predicted)
 fig, axes = plt.subplots(1, 3, figsize=(11, 4), sharex=True, sharey=True, layout="constrained")
@@ -71,12 +72,11 @@ axes[1].scatter(*aligned.T, **colors)
 axes[1].set_title("predicted from expression")
 axes[2].plot(*np.stack([true, aligned]).transpose(2, 0, 1), color="0.6", linewidth=0.8, zorder=0)
 axes[2].scatter(*aligned.T, **colors)
-axes[2].set_title("the way to the true position")
+axes[2].set_title("lines to the true positions")
 for ax in axes:
     ax.set_aspect("equal")
     ax.set_axis_off()
 
 # %%
-# Uncertain cells are drawn towards the middle of the places that they may have come from: this is
-# what minimizes the expected error, and it makes the predicted map a little smaller than the true
-# one.
+# Uncertain cells are drawn toward the middle of the places that they may have come from. This
+# minimizes the expected error, and it makes the predicted map a little smaller than the true one.

@@ -2,14 +2,14 @@
 Learn from several sections, apply to another one
 =================================================
 
-Sections lie on their slides as they please: turned, shifted, mirrored. Only distances within a
-section enter the loss, so they need no registration. A section that the model has not seen is
-placed up to its pose.
+Sections lie on their slides turned, shifted or mirrored. Only distances within a section enter the
+loss, so sections need no registration. A section that the model has not seen is placed correctly
+up to its pose.
 """
 
 # %%
-# Three sections with frames of their own
-# ---------------------------------------
+# Three sections, each in its own frame
+# -------------------------------------
 # They are samples of one tissue, with batch effects between them.
 
 import matplotlib.pyplot as plt
@@ -32,9 +32,9 @@ for label, ax in zip(labels, axes, strict=True):
 # %%
 # Hold the last section out
 # -------------------------
-# Its cells must be z-scored before they can be encoded: by the statistics of the reference, or by
-# their own. Here nothing but the batch effect separates the sections, and it goes away with the
-# section's own means.
+# Its cells must be z-scored before they can be encoded, either by the statistics of the reference
+# or by their own. Here only the batch effect separates the sections. The section's own means and
+# standard deviations remove it.
 
 query = tissue.sections == labels[-1]
 true = tissue.coords[query]

@@ -2,8 +2,8 @@
 Random splits flatter everyone
 ==============================
 
-How cells are held out decides what is measured. Between their neighbors, held-out cells are easy
-to place; a missing block of tissue is another matter.
+The choice of held-out cells decides what is measured. Held-out cells between their neighbors are
+easy to place; a missing block of tissue is another matter.
 """
 
 # %%
@@ -42,8 +42,8 @@ for (name, splitter), ax in zip(splits.items(), axes, strict=True):
 # %%
 # Two models on each
 # ------------------
-# A nearest-neighbor regression can only answer with positions that it has seen, and none of
-# them is in the missing block.
+# Nearest-neighbor regression averages positions that it has seen, and none of them is in the
+# missing block.
 
 model = make_spatial_pipeline(n_top_genes=120, n_estimators=2, max_epochs=80, random_state=0)
 neighbors = make_pipeline(*model[:3], PCA(30, random_state=0), KNeighborsRegressor(15))

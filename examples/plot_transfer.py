@@ -2,15 +2,15 @@
 Fine-tune on a few located cells of a new section
 =================================================
 
-A fitted model is a good starting point for another section. If some of its cells are located,
-``partial_fit`` goes on training on them.
+A fitted model is a good starting point for another section. If some cells of that section are
+located, ``partial_fit`` continues training on them.
 """
 
 # %%
 # A reference, and a section that differs from it
 # -----------------------------------------------
-# In the second section a third of the genes behave like some other gene of the first one. So much
-# changes between species, say, or between technologies that measure other transcripts.
+# In the second section, a third of the genes behave like another gene of the first. That much may
+# change between species, or between technologies that measure different transcripts.
 
 import copy
 
@@ -34,8 +34,8 @@ X_new, coords_new = tissue.X[second][:, genes], tissue.coords[second]
 order = rng.permutation(len(X_new.indptr) - 1)
 held_out, pool = order[:150], order[150:]
 
-# The network is given genes, not the components that the pipeline makes of them by default: those
-# would stay the ones of the reference, and only the network is tuned.
+# The network sees genes, not the components that the pipeline computes by default. Only the
+# network is tuned, so the components would stay those of the reference.
 pretrained = make_spatial_pipeline(
     query="new_section",
     n_top_genes=100,
@@ -50,10 +50,10 @@ zero_shot = 1 - pretrained.score(X_new[held_out], coords_new[held_out])
 print(f"without any located cell: disparity {zero_shot:.3f}")
 
 # %%
-# Few located cells, and many
-# ---------------------------
-# For comparison: a model trained from nothing on the same few cells, and one trained on both
-# sections together, each with a frame of its own.
+# With few and with many located cells
+# ------------------------------------
+# For comparison, one model is trained from scratch on the same located cells, and one on both
+# sections together, each in its own frame.
 
 
 def fine_tuned(rows):
@@ -63,7 +63,7 @@ def fine_tuned(rows):
     return copy.deepcopy(pretrained).partial_fit(X_new, known)
 
 
-def from_nothing(rows):
+def from_scratch(rows):
     return clone(pretrained).fit(X_new[rows], coords_new[rows])
 
 
@@ -78,7 +78,7 @@ def together(rows):
 numbers = [25, 250]
 fig, ax = plt.subplots(figsize=(6, 3.6), layout="constrained")
 for name, train, style in [
-    ("from nothing", from_nothing, "s--"),
+    ("from scratch", from_scratch, "s--"),
     ("fine-tuned", fine_tuned, "o-"),
     ("both sections together", together, "^-"),
 ]:
@@ -94,10 +94,10 @@ ax.set_xticks(numbers)
 ax.legend()
 
 # %%
-# With few located cells the reference helps a little; with many, the new section stands on its own
-# feet, and fine-tuning, which changes the network slowly, falls behind. It takes a fraction of the
-# time of a fit, though, and does not need the reference's data.
+# With few located cells, the reference helps a little. With many, the new section needs no
+# reference, and fine-tuning, which changes the network slowly, falls behind. But it takes a
+# fraction of the time of a fit, and does not need the reference's data.
 #
-# Two sections that differ as much as these may get poses of their own when a single network learns
-# both, one mirrored against the other (with ``random_state=0`` they do). Cells that it has not
-# seen are then placed by a mixture of both.
+# When a single network learns two sections that differ as much as these, it may give each its own
+# pose, one mirrored against the other (with ``random_state=0`` it does). Cells that it has not
+# seen are then placed by a mixture of both poses.

@@ -2,9 +2,9 @@
 How sure is a prediction?
 =========================
 
-``predict(X, return_std=True)`` also returns a spread for every cell, and ``predict_radius`` a
-radius that holds the true position with a probability. This example asks what they are worth, on
-cells whose position is known.
+``predict(X, return_std=True)`` also returns a standard deviation for every cell, and
+``predict_radius`` returns a radius meant to hold the true position with a given probability. This
+example checks both on cells whose positions are known.
 """
 
 # %%
@@ -23,21 +23,21 @@ predicted, std = model.predict(tissue.X[query], return_std=True)
 error = np.linalg.norm(predicted - tissue.coords[query], axis=1)
 
 # %%
-# Does it order the cells?
-# ------------------------
-# Cells are sorted by their spread into five groups of equal size.
+# Does the standard deviation rank the cells?
+# -------------------------------------------
+# Cells are sorted by their standard deviation into five groups of equal size.
 
 groups = np.array_split(np.argsort(std), 5)
 fig, ax = plt.subplots(figsize=(5, 3.6), layout="constrained")
 ax.boxplot([error[group] for group in groups], showfliers=False)
-ax.set(xlabel="fifth of the cells, by spread", ylabel="actual error (µm)")
+ax.set(xlabel="fifth of the cells, by standard deviation", ylabel="actual error (µm)")
 
 # %%
 # Are the radii right?
 # --------------------
-# A radius of level 0.9 should hold nine positions out of ten. Out of the box it holds somewhat
-# fewer, since gene selection and components have seen the cells that the radii are learned on.
-# ``calibrate`` on cells that no step has seen mends that.
+# A radius of level 0.9 should hold nine positions out of ten. Right after ``fit`` it holds fewer,
+# because gene selection and components have seen the positions of the cells that the radii are
+# learned from. ``calibrate`` on cells that no step has seen corrects that.
 
 levels = np.linspace(0.05, 0.95, 19)
 
@@ -49,7 +49,7 @@ def covered():
 
 fig, ax = plt.subplots(figsize=(4.2, 4.2), layout="constrained")
 ax.plot([0, 1], [0, 1], color="0.6", linestyle=":")
-ax.plot(levels, covered(), "s--", label="out of the box")
+ax.plot(levels, covered(), "s--", label="right after fit")
 model.calibrate(tissue.X[spare], tissue.coords[spare])
 ax.plot(levels, covered(), "o-", label="calibrated on 200 cells")
 ax.set(xlabel="level asked for", ylabel="share of cells covered", aspect="equal")
@@ -58,7 +58,7 @@ ax.legend()
 # %%
 # On the map
 # ----------
-# Circles should hold the true position of four cells out of five.
+# The circles should hold the true positions of four cells out of five.
 
 radius = model.predict_radius(tissue.X[query], level=0.8)
 some = np.random.default_rng(0).choice(len(std), 40, replace=False)

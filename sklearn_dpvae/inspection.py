@@ -1,6 +1,6 @@
-"""Which genes place the cells: gradients of the predicted positions.
+"""Which genes determine where the cells are placed? Gradients of the predicted positions.
 
-Stands on the regressor and the steps before it.
+From this package it imports the regressor and the steps before it.
 """
 
 import copy
@@ -39,31 +39,32 @@ def gene_importances(
 ) -> Bunch:
     r"""How far each gene moves the cells, in tissue units per standard deviation.
 
-    For cell i and gene g let :math:`J_{ig}` be the derivative of the predicted position by the
-    expression of that gene, a vector. The importance of g is
+    For cell i and gene g, let the vector :math:`J_{ig}` be the derivative of the predicted
+    position with respect to the expression of that gene. The importance of g is
 
     .. math:: \sigma_g \Big( \frac{1}{n} \sum_i \|J_{ig}\|^2 \Big)^{1/2} ,
 
-    :math:`\sigma_g` being its standard deviation over the cells: how far a typical change of
-    this gene alone moves a cell. The number is a length; it says what the *model* uses, not what
-    causes what, and genes that move together share what they have to say.
+    where :math:`\sigma_g` is the standard deviation of the gene over the cells. It is how far a
+    typical change of this gene alone moves a cell, a length. It says what the *model* uses, not
+    what causes what, and genes that vary together share their importance.
 
     Parameters
     ----------
     model : DPVAESpatialRegressor, Pipeline or SpatialModel
-        Fitted. In a pipeline the expression that is varied is that after the leading steps which
-        keep genes apart (normalization, selection, scaling); steps that mix them, such as
-        `SpatialPCA`, are differentiated through.
+        A fitted model. In a pipeline, the first steps keep genes apart (normalization, selection,
+        scaling), and the expression after them is what is varied. Later steps that mix genes, such
+        as `SpatialPCA`, are differentiated through.
     X : {array-like, sparse matrix} of shape (n_cells, n_features)
-        What `predict` takes: counts, for the recommended pipeline.
+        What `predict` takes; for the recommended pipeline, counts.
     sections : array-like of shape (n_cells,), default=None
         Section of each row.
     genes : array-like of shape (n_features,), default=None
-        Names of the columns of `X`. None takes those that the model knows, or ``x0, x1 ...``.
+        Names of the columns of `X`. None takes the names that the model knows, or ``x0, x1 ...``.
     max_cells : int or None, default=500
-        At most this many cells are drawn to take the mean over; None takes all.
+        If there are more cells, this number is drawn at random, and means are taken over these.
+        None takes all cells.
     random_state : int, RandomState instance or None, default=0
-        Draws the cells.
+        Determines which cells are drawn.
 
     Returns
     -------
@@ -71,33 +72,34 @@ def gene_importances(
         With the attributes
 
         genes : ndarray of shape (n_genes,)
-            Names of the genes that the regressor can see, in the order of the columns.
+            Names of the genes that the regressor sees, in the order of the columns.
         importances : ndarray of shape (n_genes,)
-            In tissue units per standard deviation.
+            Importance of each gene, in tissue units per standard deviation.
         directions : ndarray of shape (n_genes, n_dims)
-            Means over cells of the vectors :math:`\sigma_g J_{ig}`: where more of the gene
-            moves cells to. Much shorter than the importance where cells are moved to where the
-            gene is expressed, from all sides.
+            Means over cells of the vectors :math:`\sigma_g J_{ig}`: the direction in which more
+            of the gene moves cells. It is much shorter than the importance if the gene pulls
+            cells from all sides to the place where it is expressed.
 
     Raises
     ------
     TypeError
         If the last step is not a `DPVAESpatialRegressor`.
     ValueError
-        If the names are not one for each column of `X`.
+        If `genes` does not hold one name for each column of `X`.
 
     See Also
     --------
-    marker_genes : The names of the most important ones.
-    sklearn.inspection.permutation_importance : Works with pipelines of this package too, on
-        dense `X`; it asks what the score loses without a gene, and takes one prediction for each
-        gene and repetition.
+    marker_genes : Names of the most important genes.
+    sklearn.inspection.permutation_importance : Also works with the pipelines of this package, on
+        dense `X`. It measures how much the score drops when a gene is shuffled, and takes one
+        prediction per gene and repetition.
 
     Notes
     -----
-    The network is differentiated exactly, in float64, as are `SpatialPCA`, ``PCA`` and
-    ``TruncatedSVD``; other steps that mix genes by central differences, and so is the map from
-    latents to positions. With ``reconstruction="mds"`` the map of each cell alone is taken.
+    The network is differentiated exactly, in float64, and so are `SpatialPCA`, ``PCA`` and
+    ``TruncatedSVD``. Other steps that mix genes, and the map from latents to positions, are
+    differentiated by central differences. With ``reconstruction="mds"``, where cells are placed
+    jointly, the map for a cell on its own is used.
 
     Examples
     --------
@@ -158,14 +160,14 @@ def marker_genes(
     max_cells: int | None = 500,
     random_state: int | np.random.RandomState | None = 0,
 ) -> NDArray[Any]:
-    """Names of the genes that place the cells, the most important first.
+    """Names of the genes that matter most for predicted positions, the most important first.
 
     Parameters
     ----------
     model, X, sections, genes, max_cells, random_state
         See `gene_importances`.
     n : int, default=20
-        Number of genes; all where there are fewer.
+        Number of genes. If there are fewer, all are returned.
 
     Returns
     -------
@@ -179,8 +181,8 @@ def marker_genes(
 
     See Also
     --------
-    gene_importances : The numbers behind it.
-    sklearn_dpvae.plotting.GeneMapDisplay : Their expression on the tissue.
+    gene_importances : The importance of each gene.
+    sklearn_dpvae.plotting.GeneMapDisplay : Draws the expression of these genes on the tissue.
 
     References
     ----------
@@ -207,7 +209,7 @@ def marker_genes(
 
 
 def _split(model: Any) -> tuple[list, DPVAESpatialRegressor]:
-    """The transformers of a model, and its regressor."""
+    """Return the transformers of a model, and its regressor."""
     steps = [step for _, step in model.steps] if isinstance(model, Pipeline) else [model]
     *transformers, regressor = [step for step in steps if step not in (None, "passthrough")]
     if not isinstance(regressor, DPVAESpatialRegressor):
@@ -251,7 +253,10 @@ def _draw(n_cells: int, max_cells: int | None, random_state: Any) -> NDArray[Any
 def _position_gradients(
     regressor: DPVAESpatialRegressor, X: NDArray[np.float64], sections: ArrayLike | None
 ) -> NDArray[np.float64]:
-    """Derivatives of positions by the inputs of the regressor, (n_cells, n_dims, n_features)."""
+    """Return the derivatives of positions by the regressor's inputs.
+
+    Their shape is (n_cells, n_dims, n_features).
+    """
     module = copy.deepcopy(regressor.module_).double().eval().requires_grad_(False)
     x = torch.from_numpy(X.copy()).requires_grad_()
     mean, _ = module.encode(x)
@@ -270,7 +275,7 @@ def _position_gradients(
 def _placement_gradients(
     regressor: DPVAESpatialRegressor, latents: NDArray[np.float64], sections: ArrayLike | None
 ) -> NDArray[np.float64]:
-    """Derivatives of positions by latents, (n_cells, n_dims, n_components)."""
+    """Return the derivatives of positions by latents, of shape (n_cells, n_dims, n_components)."""
     placement = regressor.placement_
     if not placement.pointwise:
         placement = copy.copy(regressor).set_params(reconstruction="auto").placement_
@@ -290,7 +295,7 @@ def _placement_gradients(
 def _pull_back(
     step: Any, X: NDArray[np.float64], jacobian: NDArray[np.float64], sections: ArrayLike | None
 ) -> NDArray[np.float64]:
-    """Derivatives by what a step makes of X, turned into derivatives by X."""
+    """Turn derivatives with respect to a step's output into derivatives with respect to X."""
     if isinstance(step, SpatialPCA):
         slopes = jacobian @ step._directions.astype(np.float64)
         if not step.unit_rows:

@@ -65,7 +65,7 @@ def test_sampled_correlation_is_close_to_that_of_all_pairs(method):
 def test_pairs_are_sampled_evenly_and_never_of_a_cell_with_itself():
     from sklearn_dpvae.metrics._pairs import pair_distances, pooled_pair_distances
 
-    # Powers of two: each pair has a distance of its own.
+    # Powers of two give each pair a different distance.
     points = 2.0 ** np.arange(6)[:, None]
     rng = np.random.RandomState(0)
     expected = np.sort(pdist(points))
@@ -173,13 +173,13 @@ def test_stress_and_the_units_of_both_sides(seed, unit):
 def test_stress_of_degenerate_maps():
     latents, coords = two_maps(7)
     constant = np.ones_like(coords)
-    assert stress(constant, coords) == 0  # c = 0: a point preserves distances times nothing
+    assert stress(constant, coords) == 0  # c = 0: one point preserves distances times zero
     assert stress(constant, coords, kind="kruskal") == 1
     assert stress(constant, coords, scale=1.0) == pytest.approx(pdist(coords).mean())
     for bad in (constant, coords[:1]):
-        with pytest.raises(ValueError, match="no two distinct positions"):
+        with pytest.raises(ValueError, match="no section among them has two distinct"):
             stress(latents[: len(bad)], bad)
-    with pytest.raises(ValueError, match="no two distinct positions"):
+    with pytest.raises(ValueError, match="no section among them has two distinct"):
         stress(latents[:3], coords[:3], sections=[0, 1, 2])
     with pytest.raises(ValueError, match="scale == 0"):
         stress(latents, coords, scale=0)

@@ -1,4 +1,4 @@
-"""Theorem 1: the bounds hold for whatever maps, and close in as the loss falls."""
+"""Theorem 1: the bounds hold for any map, and tighten as the loss falls."""
 
 import pickle
 
@@ -15,7 +15,7 @@ seeds = st.integers(0, 2**31)
 
 
 def random_maps(rng, kind, n_samples):
-    """Positions and latents of several degrees of relation, with or without coincident cells."""
+    """Positions and latents, related more or less closely, with or without coinciding cells."""
     coords = rng.normal(size=(n_samples, 2))
     if kind == "grid":
         coords = np.round(2 * coords)
@@ -49,7 +49,7 @@ def test_the_bounds_are_never_violated(seed, kind, n_samples, delta, scale, max_
         if bounds.min_distance == 0:
             inside[:] = True
         assert np.mean(~inside) <= bounds.observed_outside + 1e-12
-        # Each of the two events of the proof has half of delta at most.
+        # Each of the two events of the proof has a probability of at most delta / 2.
         t = 2 * bounds.loss / delta
         assert np.mean(np.abs(d - bounds.scale * s) > t * (1 + 1e-9)) <= delta / 2
         assert np.mean((s < bounds.min_distance) | (s > bounds.max_distance)) <= delta / 2

@@ -1,4 +1,4 @@
-"""Kept neighbors, spacing, position errors and coverage against brute force."""
+"""Neighbors, spacing, position errors and coverage, compared with brute force."""
 
 import numpy as np
 import pytest
@@ -103,7 +103,7 @@ def test_hits_of_sections():
 def test_hits_refuse_bad_input():
     a, b = two_maps(0)
     with pytest.raises(
-        ValueError, match=r"more than k=40 cells \(at most 40 are given; lower k\)"
+        ValueError, match=r"more than k=40 cells \(the largest section has 40; lower k\)"
     ):
         neighborhood_hits(a, b, 40)
     with pytest.raises(ValueError, match="k == 0"):
@@ -128,7 +128,7 @@ def test_spacing_of_grids_and_scattered_cells():
     assert_allclose(
         spot_spacing(np.vstack([a, a]), sections=np.repeat([0, 1], 40)), spot_spacing(a)
     )
-    with pytest.raises(ValueError, match="no two distinct positions"):
+    with pytest.raises(ValueError, match="no section among them has two distinct"):
         spot_spacing(np.ones((3, 2)))
 
 
@@ -181,7 +181,7 @@ def test_coverage_of_normal_errors_is_nominal():
 
 @pytest.mark.parametrize(
     ("radius", "message"),
-    [(-1, "not negative"), (np.nan, "finite"), ([1, 2], r"shape \(2,\).*\(40,\)")],
+    [(-1, "0 or larger"), (np.nan, "finite"), ([1, 2], r"shape \(2,\).*\(40,\)")],
 )
 def test_coverage_refuses_bad_radii(radius, message):
     a, b = two_maps(0)

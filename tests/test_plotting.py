@@ -1,4 +1,4 @@
-"""Displays: what the artists hold is what the numbers say."""
+"""Displays: the artists in a figure hold the numbers that they should show."""
 
 import sys
 from copy import deepcopy
@@ -41,7 +41,7 @@ def model(_model):
 
 
 def drawn(ax):
-    """Positions of all points of scatter collections with one size for all."""
+    """Return the positions of all points of the scatter collections in axes."""
     return np.vstack([c.get_offsets() for c in ax.collections if hasattr(c, "get_sizes")])
 
 
@@ -100,7 +100,7 @@ def test_colors_by_number_label_and_position(tissue):
     rgb = position_colors(y)
     assert rgb.min() >= 0
     assert rgb.max() <= 1
-    # Neighbors look alike, and luminance rises upwards.
+    # Neighbors look alike, and luminance rises upward.
     assert np.corrcoef(rgb @ [0.299, 0.587, 0.114], y[:, 1])[0, 1] > 0.8
 
 
@@ -123,7 +123,7 @@ def test_error_map_holds_the_errors(tissue, model):
 
 
 @pytest.mark.parametrize("shape", [(40,), (40, 2)])
-def test_uncertainty_draws_ellipses_of_the_size_of_the_spread(shape):
+def test_uncertainty_draws_ellipses_of_the_size_of_the_standard_deviations(shape):
     rng = np.random.default_rng(0)
     pred, std = rng.uniform(0, 100, size=(40, 2)), rng.uniform(1, 9, size=shape)
     display = displays.UncertaintyDisplay.from_predictions(pred, std, pred + 1, max_cells=None)
@@ -143,7 +143,7 @@ def test_uncertainty_draws_ellipses_of_the_size_of_the_spread(shape):
         displays.UncertaintyDisplay.from_predictions(pred, std[:3])
 
 
-def test_uncertainty_asks_the_estimator_for_spreads(tissue):
+def test_uncertainty_asks_the_estimator_for_standard_deviations(tissue):
     class Estimator:
         def predict(self, X, *, return_std):
             assert return_std
@@ -164,12 +164,13 @@ def test_loss_curves_are_the_history(tissue, model):
     legend = display.ax_[0].get_legend()
     assert [text.get_text() for text in legend.get_texts()] == ["10", "1"]
     assert legend.get_title().get_text() == "lambda"
-    # Larger values are lighter, whatever the order that they come in.
+    # Larger values are lighter, in whichever order they come.
     light = [sum(line.get_color()[:3]) for line in display.lines_["loss"]]
     assert light[0] > light[1]
     single = displays.LossCurvesDisplay.from_estimator(model[-1], terms=["kl"])
     assert single.ax_.shape == (1,)
-    with pytest.raises(ValueError, match=r"terms=\['nothing'\]: the histories have"):
+    assert single.ax_[0].get_title() == "kl"
+    with pytest.raises(ValueError, match=r"terms=\['nothing'\] asks for columns .* loss, recon"):
         displays.LossCurvesDisplay.from_estimator(model, terms=["nothing"])
     with pytest.raises(TypeError, match="KNeighborsRegressor has no history_"):
         displays.LossCurvesDisplay.from_estimator(KNeighborsRegressor())
@@ -189,7 +190,7 @@ def test_weight_curve_of_a_search_and_of_an_estimator(tissue):
         make_spatial_pipeline(**SMALL), X, y, param_range=[0.1, 1.0], cv=2
     )
     np.testing.assert_allclose(again.line_.get_ydata(), expected)
-    with pytest.raises(ValueError, match="dpvae__distance_weight was"):
+    with pytest.raises(ValueError, match=r"'lr' was not varied .*: dpvae__distance_weight\."):
         displays.WeightCurveDisplay.from_cv_results(search.cv_results_, param_name="lr")
     zero = displays.WeightCurveDisplay([0, 1, 10], np.ones((3, 2))).plot()
     assert zero.ax_.get_xscale() == "symlog"
@@ -211,6 +212,9 @@ def test_transfer_matrix_is_that_of_clones(tissue):
     np.testing.assert_array_equal(display.image_.get_array(), np.ma.masked_invalid(display.errors))
     with pytest.raises(ValueError, match="errors has shape"):
         displays.TransferMatrixDisplay(np.zeros((2, 2)), ["a", "b", "c"]).plot()
+    wide = displays.TransferMatrixDisplay([[0.1, 0.2]], ["a"], query_labels=["b", "c"]).plot()
+    assert [tick.get_text() for tick in wide.ax_.get_xticklabels()] == ["b", "c"]
+    assert [tick.get_text() for tick in wide.ax_.get_yticklabels()] == ["a"]
 
 
 def test_gene_maps_hold_log_counts_of_the_marker_genes(tissue, model):
@@ -227,6 +231,8 @@ def test_gene_maps_hold_log_counts_of_the_marker_genes(tissue, model):
         displays.GeneMapDisplay.from_predictions(
             tissue.coords, tissue.X, tissue.genes, show=["Xist"]
         )
+    with pytest.raises(ValueError, match="show is empty"):
+        displays.GeneMapDisplay.from_predictions(tissue.coords, tissue.X, tissue.genes, show=[])
 
 
 def test_latents_are_drawn_with_equal_scales(tissue, model):

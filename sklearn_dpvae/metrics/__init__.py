@@ -1,4 +1,4 @@
-"""How good is a map? Scores that do not depend on a map's pose, and spatial statistics."""
+"""How good is a map? Scores that do not depend on the pose of a map, and spatial statistics."""
 
 from ._autocorrelation import geary, moran
 from ._distances import distance_correlation, stress

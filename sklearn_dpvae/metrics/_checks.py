@@ -1,9 +1,11 @@
-"""Checks that every metric makes of the point sets it compares.
+"""Checks of the point sets that a metric compares.
 
-Imports of this package: `_validation`.
+From this package it imports `_utils.validation`.
 """
 
 import warnings
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,7 +16,7 @@ from .._utils.validation import check_coords, check_sections
 def check_points(points: ArrayLike, name: str) -> NDArray[np.float64]:
     """Return finite points as a float64 array of shape (n_samples, n_dims).
 
-    One-dimensional input is one coordinate per row.
+    A one-dimensional array holds one coordinate per row.
     """
     return check_coords(points, name=name)
 
@@ -22,14 +24,14 @@ def check_points(points: ArrayLike, name: str) -> NDArray[np.float64]:
 def check_two_point_sets(
     a: ArrayLike, b: ArrayLike, names: tuple[str, str], sections: ArrayLike | None = None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[NDArray[np.intp]], NDArray]:
-    """Validate two point sets of the same rows and the section labels of these rows.
+    """Validate two point sets with the same rows, and the section labels of these rows.
 
     Parameters
     ----------
     a, b : array-like of shape (n_samples,) or (n_samples, n_dims)
-        The point sets; the numbers of dimensions may differ.
+        The point sets. Their numbers of dimensions may differ.
     names : tuple of two str
-        What messages call them.
+        Their names in error messages.
     sections : array-like of shape (n_samples,) or None
         One label per row.
 
@@ -40,6 +42,11 @@ def check_two_point_sets(
         The rows of each section, in the order of `labels`.
     labels : ndarray
         The sorted labels of the sections.
+
+    Raises
+    ------
+    ValueError
+        If the sets differ in their numbers of rows, or hold NaN or infinity.
     """
     a = check_points(a, names[0])
     b = check_points(b, names[1])
@@ -55,33 +62,39 @@ def check_two_point_sets(
 def section_parts(
     sections: ArrayLike | None, n_samples: int
 ) -> tuple[list[NDArray[np.intp]], NDArray]:
-    """Rows of each section, as a list of index arrays, and the sections' labels."""
+    """Return the rows of each section, as a list of index arrays, and the sections' labels."""
     codes, labels = check_sections(sections, n_samples)
     order = np.argsort(codes, kind="stable")
     return np.split(order, np.cumsum(np.bincount(codes))[:-1]), labels
 
 
-def is_one_point(points):
-    """Whether all points coincide, up to the rounding of float64.
+def is_one_point(points: NDArray[np.float64]) -> bool:
+    """Return whether all points coincide, up to the rounding of float64.
 
-    Without the tolerance a constant prediction that carries rounding noise would be aligned
-    by its noise.
+    Without the tolerance, a constant prediction with rounding errors would be aligned by these
+    errors.
     """
     tolerance = 8 * np.finfo(np.float64).eps * np.abs(points).max()
     return bool(np.ptp(points, axis=0).max() <= tolerance)
 
 
-def average_over_sections(parts, labels, score, *, needs):
-    """Mean of a score over sections, weighted by their numbers of cells.
+def average_over_sections(
+    parts: Sequence[NDArray[np.intp]],
+    labels: NDArray,
+    score: Callable[[NDArray[np.intp]], float | None],
+    *,
+    needs: str,
+) -> float:
+    """Return the mean of a score over sections, weighted by their numbers of cells.
 
     Parameters
     ----------
     parts, labels
         Rows and labels of the sections, as `section_parts` returns them.
     score : callable
-        Takes the rows of a section and returns its score, or None where it is undefined.
+        Takes the rows of a section and returns its score, or None if it is undefined.
     needs : str
-        What a section must have for its score to be defined, for the messages.
+        What a section must have for its score to be defined, for messages.
 
     Returns
     -------
@@ -90,7 +103,7 @@ def average_over_sections(parts, labels, score, *, needs):
     Raises
     ------
     ValueError
-        If the score is defined for no section.
+        If the score is undefined for every section.
     """
     scores = [score(rows) for rows in parts]
     kept = [i for i, value in enumerate(scores) if value is not None]
@@ -104,10 +117,11 @@ def average_over_sections(parts, labels, score, *, needs):
             UserWarning,
             stacklevel=3,
         )
-    return float(np.average([scores[i] for i in kept], weights=[len(parts[i]) for i in kept]))
+    defined = np.array([scores[i] for i in kept], dtype=np.float64)
+    return float(np.average(defined, weights=[len(parts[i]) for i in kept]))
 
 
-def check_option(value, name, options):
+def check_option(value: Any, name: str, options: Sequence[Any]) -> None:
     """Raise unless `value` is one of `options`."""
     if value not in options:
         raise ValueError(f"{name} must be one of {list(options)}, got {value!r}.")

@@ -1,33 +1,34 @@
-"""Are distances preserved? Correlation and stress of the distances of pairs of cells.
+"""Are distances preserved? The correlation and the stress of the distances of pairs of cells.
 
-Imports of this package: this folder's checks and pairs.
+From this package it imports the checks and the pairs of this folder.
 """
 
 from numbers import Integral, Real
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import rankdata
 from sklearn.utils import check_random_state, check_scalar
 
 from ._checks import average_over_sections, check_option, check_two_point_sets
 from ._pairs import pair_distances, pooled_pair_distances
 
-# Distances that differ by less than this share of the largest one are equal but for rounding.
+# Distances are rounded to this many digits after division by the largest one: what differs less
+# is equal but for rounding errors.
 RESOLUTION_DIGITS = 12
 
 
-def check_max_pairs(max_pairs):
-    """Raise unless `max_pairs` is None or a positive number of pairs."""
+def check_max_pairs(max_pairs: int | None) -> None:
+    """Raise unless `max_pairs` is None or an integer of at least 2."""
     if max_pairs is not None:
         check_scalar(max_pairs, "max_pairs", Integral, min_val=2)
 
 
-def correlate(first, second, method):
-    """Pearson or Spearman correlation; NaN where one of the vectors is constant.
+def correlate(first: NDArray[np.float64], second: NDArray[np.float64], method: str) -> float:
+    """Return the Pearson or Spearman correlation, or NaN if one of the vectors is constant.
 
-    Ranks are taken of rounded values: on a grid of spots many distances are equal, and ties
-    that only rounding has broken would make the ranks depend on the pose of the grid.
+    Ranks are taken of rounded values. On a grid of spots many distances are equal, and rounding
+    errors would break their ties in a way that depends on the pose of the grid.
     """
     standard = []
     for values in (first, second):
@@ -53,6 +54,8 @@ def distance_correlation(
 ) -> float:
     """Correlation of the pairwise distances in two maps.
 
+    It judges the layout as a whole, and does not depend on the pose or the scale of either map.
+
     Parameters
     ----------
     y_true : array-like of shape (n_samples,) or (n_samples, n_dims)
@@ -60,28 +63,28 @@ def distance_correlation(
     y_pred : array-like of shape (n_samples,) or (n_samples, n_dims_pred)
         Predicted positions or latents of the same cells.
     method : {"spearman", "pearson"}, default="spearman"
-        Correlation of the ranks of the distances, or of the distances.
+        Whether to correlate the ranks of the distances, or the distances themselves.
     max_pairs : int or None, default=1_000_000
-        All pairs are taken as long as there are no more than this; otherwise this number of
-        pairs is drawn at random. None takes all pairs, ``16 * n * (n - 1) / 2`` bytes or more.
+        If there are more pairs than this, this number is drawn at random. None takes all pairs,
+        which needs ``16 * n * (n - 1) / 2`` bytes or more.
     sections : array-like of shape (n_samples,), default=None
-        One label per row. Pairs are formed within a section only; `max_pairs` is divided among
-        the sections, and the result is the mean over sections weighted by their numbers of
+        One label per row. Pairs are formed within a section only, and `max_pairs` is divided
+        among the sections. The result is the mean over sections, weighted by their numbers of
         cells. Sections whose true distances are all equal are left out with a warning.
     random_state : int, RandomState instance or None, default=0
-        Draws the pairs.
+        Determines which pairs are drawn.
 
     Returns
     -------
     float
-        From -1 to 1, which is best. It is 0 if all predicted distances are equal, as those of
-        a constant prediction are.
+        Between -1 and 1; 1 is best. It is 0 if all predicted distances are equal, for example
+        because the prediction is constant.
 
     Raises
     ------
     ValueError
-        If the sets have different numbers of rows, hold NaN or infinity, or if all distances
-        in `y_true` are equal.
+        If the sets differ in their numbers of rows, if they hold NaN or infinity, or if all
+        distances in `y_true` are equal.
 
     Examples
     --------
@@ -95,16 +98,16 @@ def distance_correlation(
     """
     check_option(method, "method", ("spearman", "pearson"))
     check_max_pairs(max_pairs)
-    y_true, y_pred, parts, labels = check_two_point_sets(
+    true_points, predicted_points, parts, labels = check_two_point_sets(
         y_true, y_pred, ("y_true", "y_pred"), sections
     )
     rng = check_random_state(random_state)
 
-    def score(rows):
+    def score(rows: NDArray[np.intp]) -> float | None:
         if len(rows) < 3:
             return None
-        share = max_pairs and max(2, max_pairs * len(rows) // len(y_true))
-        true, predicted = pair_distances(y_true[rows], y_pred[rows], share, rng)
+        share = max_pairs and max(2, max_pairs * len(rows) // len(true_points))
+        true, predicted = pair_distances(true_points[rows], predicted_points[rows], share, rng)
         if np.isnan(correlate(true, true, "pearson")):
             return None
         correlation = correlate(true, predicted, method)
@@ -115,13 +118,15 @@ def distance_correlation(
     )
 
 
-def best_scale(latent, tissue, kind="absolute"):
-    """The c that makes ``latent - c * tissue`` smallest: sum of absolute values, or of squares.
+def best_scale(
+    latent: NDArray[np.float64], tissue: NDArray[np.float64], kind: str = "absolute"
+) -> float:
+    """Return the c that minimizes ``latent - c * tissue``, in absolute values or in squares.
 
-    The former is the median of the ratios weighted by the distances in the tissue.
+    For absolute values, it is the median of the ratios, weighted by the distances in the tissue.
     """
     if kind != "absolute":
-        # Divided by the largest distance first, so that squares stay within range.
+        # Divide by the largest distance first, so that squares stay within range.
         unit = tissue.max()
         return float((latent / unit) @ (tissue / unit) / np.sum((tissue / unit) ** 2))
     apart = tissue > 0
@@ -131,22 +136,39 @@ def best_scale(latent, tissue, kind="absolute"):
     return float(ratios[order][np.searchsorted(reached, reached[-1] / 2)])
 
 
-def latent_and_tissue_distances(latents, coords, scale, sections, max_pairs, random_state):
-    """Distances of pairs within sections, for validated input with an extent."""
+def latent_and_tissue_distances(
+    latents: ArrayLike,
+    coords: ArrayLike,
+    scale: float | None,
+    sections: ArrayLike | None,
+    max_pairs: int | None,
+    random_state: int | np.random.RandomState | None,
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Validate the input of `stress`, and return the distances of pairs within sections.
+
+    Returns
+    -------
+    latent, tissue : ndarray of shape (n_pairs,)
+
+    Raises
+    ------
+    ValueError
+        If no section has two distinct positions, or the input is not valid.
+    """
     check_max_pairs(max_pairs)
     if scale is not None:
         check_scalar(scale, "scale", Real, min_val=0, include_boundaries="neither")
-    latents, coords, parts, _ = check_two_point_sets(
+    points, places, parts, _ = check_two_point_sets(
         latents, coords, ("latents", "coords"), sections
     )
     rng = check_random_state(random_state)
     latent, tissue = np.empty(0), np.empty(0)
     if any(len(rows) > 1 for rows in parts):
-        latent, tissue = pooled_pair_distances(latents, coords, parts, max_pairs, rng)
+        latent, tissue = pooled_pair_distances(points, places, parts, max_pairs, rng)
     if not np.any(tissue > 0):
         raise ValueError(
-            f"coords holds no two distinct positions of one section in {len(coords)} row(s), so "
-            "there is no distance to preserve."
+            f"coords has {len(places)} row(s), but no section among them has two distinct "
+            "positions, so there is no distance to preserve. Pass cells at different positions."
         )
     return latent, tissue
 
@@ -161,15 +183,15 @@ def stress(
     sections: ArrayLike | None = None,
     random_state: int | np.random.RandomState | None = 0,
 ) -> float:
-    r"""How far the distances of latents are from the scaled distances in the tissue.
+    r"""How much latent distances differ from the scaled distances in the tissue.
 
-    With :math:`d_{ij} = \|z_i - z_j\|` and :math:`s_{ij} = \|s_i - s_j\|`, over all pairs of
-    distinct cells of a section:
+    Let :math:`d_{ij} = \|z_i - z_j\|` and :math:`s_{ij} = \|s_i - s_j\|`. Over all pairs of
+    distinct cells of a section,
 
-    * ``kind="absolute"``: mean of :math:`|d_{ij} - c\, s_{ij}|`, the distance-preserving loss
-      of the paper (its eq. 3), in the units of the latents;
-    * ``kind="kruskal"``: :math:`\sqrt{\sum (d_{ij} - c\, s_{ij})^2 / \sum d_{ij}^2}`, Kruskal's
-      stress-1, which has no unit.
+    * ``kind="absolute"`` is the mean of :math:`|d_{ij} - c\, s_{ij}|`, the distance-preserving
+      loss of the paper (its eq. 3), in the units of the latents;
+    * ``kind="kruskal"`` is :math:`\sqrt{\sum (d_{ij} - c\, s_{ij})^2 / \sum d_{ij}^2}`,
+      Kruskal's stress-1, which has no unit.
 
     Parameters
     ----------
@@ -178,29 +200,28 @@ def stress(
     coords : array-like of shape (n_samples,) or (n_samples, n_dims)
         Measured positions, in tissue units.
     scale : float, default=None
-        c, in units of the latents per tissue unit, such as the `scale_` of a fitted model. None
-        takes the value that makes the stress of these pairs smallest.
+        c, in latent units per tissue unit, such as the `scale_` of a fitted model. None takes
+        the value that minimizes the stress of these pairs.
     kind : {"absolute", "kruskal"}, default="absolute"
-        Which stress.
+        Which stress to compute.
     max_pairs : int or None, default=1_000_000
-        All pairs are taken as long as there are no more than this; otherwise this number of
-        pairs is drawn at random. None takes all pairs.
+        If there are more pairs than this, this number is drawn at random. None takes all pairs.
     sections : array-like of shape (n_samples,), default=None
-        One label per row. Pairs are formed within a section only; c is common to all.
+        One label per row. Pairs are formed within a section only. All sections share one c.
     random_state : int, RandomState instance or None, default=0
-        Draws the pairs.
+        Determines which pairs are drawn.
 
     Returns
     -------
     float
-        0 if all distances are preserved up to the scale. With `scale` None, Kruskal's stress is
+        0 if all distances are preserved up to the scale. If `scale` is None, Kruskal's stress is
         at most 1. It is 1 by convention if all latents coincide.
 
     Raises
     ------
     ValueError
-        If the sets have different numbers of rows, hold NaN or infinity, or if all positions
-        of each section coincide.
+        If the sets differ in their numbers of rows, if they hold NaN or infinity, or if all
+        positions of each section coincide.
 
     References
     ----------

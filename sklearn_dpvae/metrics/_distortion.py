@@ -1,6 +1,6 @@
 """Theorem 1 in numbers: how much can a latent map stretch or shrink distances?
 
-Imports of this package: this folder's distances.
+From this package it imports the distances of this folder.
 """
 
 from collections import namedtuple
@@ -14,26 +14,26 @@ from ._distances import best_scale, latent_and_tissue_distances
 
 
 class DistortionBounds(namedtuple("DistortionBounds", ["lower", "upper", "probability"])):
-    """What `distortion_bounds` returns: the tuple (lower, upper, probability), and more.
+    """The result of `distortion_bounds`: the tuple (lower, upper, probability), and more.
 
     Attributes
     ----------
     lower, upper : float
-        Bounds of the ratio of latent distance to tissue distance, in units of the latents per
-        tissue unit.
+        Bounds on the ratio of latent distance to tissue distance, in latent units per tissue
+        unit.
     probability : float
-        Share of pairs that the bounds hold for at least, ``1 - delta``.
+        The bounds hold for at least this share of the pairs, ``1 - delta``.
     observed_lower, observed_upper : float
-        The ``delta / 2`` and ``1 - delta / 2`` quantiles of the ratios of the pairs themselves.
+        The ``delta / 2`` and ``1 - delta / 2`` quantiles of the ratios as measured.
     observed_outside : float
         Share of pairs whose ratio is outside the bounds; at most ``delta``.
     scale : float
-        c, in units of the latents per tissue unit.
+        c, in latent units per tissue unit.
     loss : float
-        The distance-preserving loss of the pairs at this c, in units of the latents.
+        The distance-preserving loss of the pairs at this c, in latent units.
     min_distance, max_distance : float
-        a and b of the theorem, in tissue units: the share of pairs whose tissue distance is
-        not between them is at most ``delta / 2``.
+        a and b of the theorem, in tissue units. The tissue distance of at most a share of
+        ``delta / 2`` of the pairs is not between them.
     """
 
     observed_lower: float
@@ -44,7 +44,7 @@ class DistortionBounds(namedtuple("DistortionBounds", ["lower", "upper", "probab
     min_distance: float
     max_distance: float
 
-    def __repr__(self):
+    def __repr__(self) -> str:
         fields = {**self._asdict(), **vars(self)}
         inside = ", ".join(f"{name}={value:.4g}" for name, value in fields.items())
         return f"DistortionBounds({inside})"
@@ -62,7 +62,7 @@ def distortion_bounds(
 ) -> DistortionBounds:
     r"""Bounds on the distortion of distances by a latent map, from its measured loss.
 
-    The paper's Theorem 1, with every quantity measured on the pairs at hand.
+    This is Theorem 1 of the paper, with every quantity measured on the given pairs.
 
     Parameters
     ----------
@@ -73,28 +73,29 @@ def distortion_bounds(
     delta : float, default=0.1
         Share of pairs for which the bounds may fail; between 0 and 1, both excluded.
     scale : float, default=None
-        c, in units of the latents per tissue unit, such as the `scale_` of a fitted model. None
-        takes the value that makes the loss of these pairs smallest.
+        c, in latent units per tissue unit, such as the `scale_` of a fitted model. None takes
+        the value that minimizes the loss of these pairs.
     max_pairs : int or None, default=1_000_000
-        All pairs are taken as long as there are no more than this; otherwise this number of
-        pairs is drawn at random, and the guarantee is for the drawn pairs. None takes all.
+        If there are more pairs than this, this number is drawn at random, and the guarantee
+        covers the drawn pairs. None takes all pairs.
     sections : array-like of shape (n_samples,), default=None
-        One label per row. Pairs are formed within a section only; c is common to all.
+        One label per row. Pairs are formed within a section only. All sections share one c.
     random_state : int, RandomState instance or None, default=0
-        Draws the pairs.
+        Determines which pairs are drawn.
 
     Returns
     -------
     DistortionBounds
-        A tuple (lower, upper, probability): the ratio :math:`\|z - z'\| / \|s - s'\|` of at
-        least this share of the pairs is between the bounds, `lower` >= 0. Its attributes hold
-        the observed quantiles and what the bounds were made of.
+        A tuple (lower, upper, probability). For at least this share of the pairs, the ratio
+        :math:`\|z - z'\| / \|s - s'\|` is between the bounds, where `lower` >= 0. The attributes
+        hold the observed quantiles and the quantities that the bounds were computed from.
 
     Raises
     ------
     ValueError
-        If `delta` is not between 0 and 1 or `scale` is not positive, if the sets have different
-        numbers of rows, hold NaN or infinity, or if all positions of each section coincide.
+        If `delta` is not between 0 and 1, if `scale` is not positive, if the sets differ in their
+        numbers of rows, if they hold NaN or infinity, or if all positions of each section
+        coincide.
 
     Notes
     -----
@@ -104,16 +105,16 @@ def distortion_bounds(
 
     .. math:: P(|d - c s| > t) \le L / t = \delta / 2 .
 
-    Let a and b be such that :math:`P(s < a) + P(s > b) \le \delta / 2`. Outside of both events,
-    hence with probability :math:`1 - \delta` at least, :math:`a \le s \le b` and
+    Let a and b be such that :math:`P(s < a) + P(s > b) \le \delta / 2`. If neither event occurs,
+    that is, with probability of at least :math:`1 - \delta`, then :math:`a \le s \le b` and
 
     .. math:: c - \frac{t}{a} \le c - \frac{t}{s} \le \frac{d}{s}
               \le c + \frac{t}{s} \le c + \frac{t}{a} .
 
-    The map is thus bi-Lipschitz for these pairs, and the bounds close in on c as L falls. Only
-    a enters them, so a is taken as large as possible: the :math:`\delta / 2` quantile of the
-    distances in the tissue, and b is the largest distance. If more than that share of pairs
-    coincide in the tissue, a is 0 and the bounds are 0 and infinity.
+    The map is thus bi-Lipschitz for these pairs, and the bounds close in on c as L falls. Of a
+    and b, only a enters the bounds, so a is taken as large as possible, as the
+    :math:`\delta / 2` quantile of the distances in the tissue, and b is the largest distance. If
+    more than that share of pairs coincide in the tissue, a is 0 and the bounds are 0 and infinity.
 
     References
     ----------
@@ -141,7 +142,7 @@ def distortion_bounds(
     scale = best_scale(latent, tissue) if scale is None else float(scale)
     loss = float(np.mean(np.abs(latent - scale * tissue)))
 
-    # Fewer than delta / 2 of the pairs come strictly before this order statistic.
+    # At most a share of delta / 2 of the pairs comes before this order statistic.
     rank = int(len(tissue) * delta / 2)
     min_distance = float(np.partition(tissue, rank)[rank])
     margin = 2 * loss / delta / min_distance if min_distance > 0 else np.inf
@@ -149,7 +150,7 @@ def distortion_bounds(
 
     apart = tissue > 0
     ratios = latent[apart] / tissue[apart]
-    # Rounding must not put pairs outside of bounds that hold exactly.
+    # Rounding errors must not put pairs outside bounds that hold exactly.
     slack = 1e-12 * (scale + ratios)
     outside = np.sum((ratios < lower - slack) | (ratios > upper + slack))
     if min_distance > 0:

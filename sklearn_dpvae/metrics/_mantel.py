@@ -1,12 +1,14 @@
-"""Mantel's test: are the distances in two spaces related beyond chance?
+"""Mantel's test: are the distances in two spaces more strongly related than by chance?
 
-Imports of this package: this folder's checks and distances.
+From this package it imports the checks and distances of this folder.
 """
 
+from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
@@ -19,14 +21,14 @@ from ._distances import RESOLUTION_DIGITS
 _ALTERNATIVES = ("two-sided", "greater", "less")
 
 
-def _condensed_distances(points):
+def _condensed_distances(points: Any) -> NDArray[np.float64]:
     if sparse.issparse(points):
         return squareform(euclidean_distances(points), checks=False)
     return pdist(points)
 
 
-def _standardized(distances, method):
-    """Distances or their ranks, centered and of norm 1; None if they are all equal."""
+def _standardized(distances: NDArray[np.float64], method: str) -> NDArray[np.float64] | None:
+    """Return the distances or their ranks, centered and of norm 1; None if all are equal."""
     largest = distances.max()
     if largest > 0:
         distances = np.round(distances / largest, RESOLUTION_DIGITS)
@@ -51,31 +53,31 @@ def mantel(
 ) -> Bunch:
     """Correlation of the distances in two spaces, with a permutation p-value.
 
-    The distances of cells are not independent of each other, so the p-value of an ordinary
+    The distances between cells are not independent of each other, so the p-value of an ordinary
     correlation does not apply to them. Mantel's test compares the correlation with those that
-    arise when the cells of one space are shuffled.
+    result when the cells of one space are shuffled.
 
     Parameters
     ----------
     a, b : {array-like, sparse matrix} of shape (n_samples,) or (n_samples, n_features)
-        The same cells in two spaces, for example positions, and expression or latents. These
-        are points, not distance matrices; distances are Euclidean.
+        The same cells in two spaces, for example their positions and their expression or
+        latents. Pass points, not distance matrices; distances are Euclidean.
     n_permutations : int, default=999
         Number of shuffles. The smallest possible p-value is ``1 / (n_permutations + 1)``. With 0
-        the p-value is NaN.
+        shuffles the p-value is NaN.
     method : {"pearson", "spearman"}, default="pearson"
-        Correlation of the distances, or of their ranks.
+        Whether to correlate the distances themselves, or their ranks.
     alternative : {"two-sided", "greater", "less"}, default="two-sided"
-        Which correlations of shuffled cells count as at least as extreme: those as far from 0,
-        as large, or as small.
+        Which correlations of shuffled cells count as at least as extreme as the observed one:
+        those at least as far from 0, as large, or as small.
     max_samples : int or None, default=1000
-        If there are more cells, this number is drawn at random. Time and memory grow with the
-        square of the number: 1000 cells take 24 MB, and seconds for 999 permutations.
+        If there are more cells than this, this number is drawn at random. Time and memory grow
+        with the square of the number: 1000 cells need 24 MB, and seconds for 999 permutations.
     sections : array-like of shape (n_samples,), default=None
-        One label per row. Distances are taken and cells are shuffled within sections only; r is
-        the mean of the sections' correlations weighted by their numbers of cells.
+        One label per row. Distances are taken, and cells are shuffled, within sections only. r is
+        the mean of the sections' correlations, weighted by their numbers of cells.
     random_state : int, RandomState instance or None, default=0
-        Draws the cells and the shuffles.
+        Determines which cells are drawn and how they are shuffled.
 
     Returns
     -------
@@ -86,8 +88,8 @@ def mantel(
     Raises
     ------
     ValueError
-        If the sets have different numbers of rows, hold NaN or infinity, or if in some section
-        the distances in `a` or `b` are all equal, as those of fewer than three cells are.
+        If the sets differ in their numbers of rows, if they hold NaN or infinity, or if all
+        distances in `a` or `b` are equal in some section, as in one of fewer than three cells.
 
     References
     ----------
@@ -134,18 +136,18 @@ def mantel(
                 where = "" if sections is None else f" in section {label!r}"
                 raise ValueError(
                     f"the distances of the {len(rows)} cell(s) taken from {name}{where} are all "
-                    "equal, so their correlation is undefined. At least three cells at unequal "
-                    "distances are needed; leave out sections that have none."
+                    "equal, so their correlation is undefined. It needs at least three cells at "
+                    "unequal distances. Leave out sections without them."
                 )
             pair.append(squareform(distances))
         spaces.append(pair)
 
-    # squareform leaves zeros on the diagonal, which permutations of rows and columns keep there:
+    # squareform leaves zeros on the diagonal. Permutations of rows and columns keep them there, so
     # they add nothing to the sum. Each pair is counted twice.
     weights = np.array([len(rows) for rows in parts], dtype=np.float64)
     weights /= 2 * weights.sum()
 
-    def correlation(orders=None):
+    def correlation(orders: Sequence[NDArray[np.intp]] | None = None) -> float:
         value = 0.0
         for i, (first, second) in enumerate(spaces):
             if orders is not None:
@@ -165,13 +167,13 @@ def mantel(
     else:
         sign = 1.0 if alternative == "greater" else -1.0
         extreme, observed = sign * null, sign * r
-    # A shuffle that changes nothing must count as equal, whatever the order of summation.
+    # A shuffle that changes nothing must count as equal, whichever the order of summation.
     count = np.sum(extreme >= observed - 1e-12)
     pvalue = float((count + 1) / (n_permutations + 1)) if n_permutations else np.nan
     return Bunch(r=r, pvalue=pvalue, null=null)
 
 
-def _check_space(points, name):
+def _check_space(points: Any, name: str) -> Any:
     points = check_array(
         points, accept_sparse="csr", ensure_2d=False, dtype=np.float64, input_name=name
     )

@@ -1,25 +1,36 @@
-"""Distances of pairs of cells in two maps, all of them or a sample, in bounded memory.
+"""Distances of pairs of cells in two maps, of all pairs or a sample, in bounded memory.
 
-Imports nothing of this package.
+It imports nothing from this package.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy.spatial.distance import pdist
 
-# Coordinates held at a time while the distances of sampled pairs are worked out: 16 MB.
+# Number of coordinates of sampled pairs in memory at a time: 16 MB.
 _CHUNK = 2**21
 
+# The distances of the same pairs in two point sets.
+Distances = tuple[NDArray[np.float64], NDArray[np.float64]]
 
-def pair_distances(a, b, max_pairs, rng):
-    """Distances of the same pairs of rows in two point sets.
+
+def pair_distances(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    max_pairs: int | None,
+    rng: np.random.RandomState,
+) -> Distances:
+    """Return the distances of the same pairs of rows in two point sets.
 
     Parameters
     ----------
     a, b : ndarray of shape (n_samples, n_dims)
         Point sets with the same rows.
     max_pairs : int or None
-        Up to this number all ``n (n - 1) / 2`` pairs are taken; above it, this number of pairs
-        is drawn at random, with replacement. None takes all pairs.
+        If there are more than this many of the ``n (n - 1) / 2`` pairs, this number is drawn at
+        random, with replacement. None takes all pairs.
     rng : numpy.random.RandomState
 
     Returns
@@ -32,8 +43,14 @@ def pair_distances(a, b, max_pairs, rng):
     return _sampled(a, b, max_pairs, rng)
 
 
-def pooled_pair_distances(a, b, parts, max_pairs, rng):
-    """As `pair_distances`, of the pairs within sections, each pair as likely as any other."""
+def pooled_pair_distances(
+    a: NDArray[np.float64],
+    b: NDArray[np.float64],
+    parts: Sequence[NDArray[np.intp]],
+    max_pairs: int | None,
+    rng: np.random.RandomState,
+) -> Distances:
+    """Do as `pair_distances` for the pairs within sections; all pairs are equally likely."""
     counts = np.array([n_pairs(len(rows)) for rows in parts], dtype=np.float64)
     if max_pairs is None or counts.sum() <= max_pairs:
         pieces = [(pdist(a[rows]), pdist(b[rows])) for rows in parts]
@@ -44,23 +61,28 @@ def pooled_pair_distances(a, b, parts, max_pairs, rng):
             for rows, n_drawn in zip(parts, drawn, strict=True)
             if n_drawn
         ]
-    return tuple(np.concatenate(piece) for piece in zip(*pieces, strict=True))
+    distances_a, distances_b = zip(*pieces, strict=True)
+    return np.concatenate(distances_a), np.concatenate(distances_b)
 
 
-def n_pairs(n_samples):
-    """Number of unordered pairs of distinct rows."""
+def n_pairs(n_samples: int) -> int:
+    """Return the number of unordered pairs of distinct rows."""
     return n_samples * (n_samples - 1) // 2
 
 
-def _sampled(a, b, n_drawn, rng):
+def _sampled(
+    a: NDArray[np.float64], b: NDArray[np.float64], n_drawn: int, rng: np.random.RandomState
+) -> Distances:
     first = rng.randint(len(a), size=n_drawn)
-    # Skipping over the first of the pair leaves all the others equally likely.
+    # Skipping over the first row of a pair leaves all other rows equally likely.
     second = rng.randint(len(a) - 1, size=n_drawn)
     second += second >= first
     return _distances(a, first, second), _distances(b, first, second)
 
 
-def _distances(points, first, second):
+def _distances(
+    points: NDArray[np.float64], first: NDArray[np.intp], second: NDArray[np.intp]
+) -> NDArray[np.float64]:
     distances = np.empty(len(first))
     step = max(1, _CHUNK // points.shape[1])
     for start in range(0, len(first), step):

@@ -1,7 +1,7 @@
-"""Figures in scikit-learn's Display idiom. Needs the extra ``plot``.
+"""Figures that follow scikit-learn's Display convention. They need the extra ``plot``.
 
-Each class has ways to be made (`from_estimator`, `from_predictions`, ...), all of which draw at
-once; `plot` draws again, into other axes. Colors are told apart by color-blind eyes.
+Create a display with one of its class methods (`from_estimator`, `from_predictions`, ...), which
+draw at once. `plot` draws again, into other axes. Color-blind readers can tell the colors apart.
 """
 
 from ._curves import LossCurvesDisplay, WeightCurveDisplay

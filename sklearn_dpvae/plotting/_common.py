@@ -1,6 +1,6 @@
-"""What the displays share: axes, colors, calls of an estimator.
+"""What the displays share: axes, colors, and calls of an estimator.
 
-Imports of this package: the checks, the metrics and the import of optional packages.
+From this package it imports the checks, the metrics and the import of optional packages.
 """
 
 import inspect
@@ -13,7 +13,7 @@ from .._utils.optional import import_optional
 from .._utils.validation import check_sections
 from ..metrics import procrustes_align
 
-# Okabe and Ito's palette (2008), which color-blind eyes can tell apart, black last.
+# Okabe and Ito's palette (2008), which color-blind readers can tell apart, with black last.
 PALETTE = (
     "#0072B2",
     "#E69F00",
@@ -26,34 +26,34 @@ PALETTE = (
 )
 HIGHLIGHT = "#D55E00"
 
-# Corners of the colors of positions: blue to orange across, dark to light upwards.
+# The colors of positions at the corners of a map: blue to orange across, dark to light upward.
 _CORNERS = np.array(
     [[[0.00, 0.20, 0.42], [0.48, 0.21, 0.00]], [[0.45, 0.78, 1.00], [1.0, 0.80, 0.35]]]
 )
 
 
 def pyplot() -> Any:
-    """matplotlib.pyplot, or an error that names the extra."""
+    """Import matplotlib.pyplot, or raise an error that names the extra."""
     return import_optional("matplotlib.pyplot", extra="plot", purpose="plotting")
 
 
 def get_axes(ax: Any, n: int, *, n_columns: int, size: tuple[float, float]) -> NDArray[Any]:
-    """An array of `n` axes: those given, or those of a new figure.
+    """Return an array of `n` axes: the given ones, or those of a new figure.
 
     Parameters
     ----------
     ax : Axes, array of Axes, or None
     n : int
     n_columns : int
-        Columns of a new figure.
+        Number of columns of a new figure.
     size : tuple of float
-        Width and height of one of its axes, in inches.
+        Width and height of each of its axes, in inches.
     """
     if ax is not None:
         axes = np.atleast_1d(np.asarray(ax, dtype=object)).ravel()
         if len(axes) < n:
             raise ValueError(
-                f"ax holds {len(axes)} axes, but {n} are needed. Make them by "
+                f"ax holds {len(axes)} axes, but {n} are needed. Create them with "
                 f"plt.subplots(ncols={n}), or leave ax=None."
             )
         return axes[:n]
@@ -72,7 +72,7 @@ def get_axes(ax: Any, n: int, *, n_columns: int, size: tuple[float, float]) -> N
 
 
 def as_map(ax: Any, title: str | None = None) -> None:
-    """Make axes a map: equal scales, no frame."""
+    """Turn axes into a map: equal scales, no frame."""
     ax.set_aspect("equal")
     ax.set_axis_off()
     if title is not None:
@@ -80,13 +80,13 @@ def as_map(ax: Any, title: str | None = None) -> None:
 
 
 def as_columns(values: ArrayLike) -> NDArray[np.float64]:
-    """Positions as floats, a single coordinate as one column."""
+    """Return positions as float64; a single coordinate becomes one column."""
     points = np.asarray(values, dtype=np.float64)
     return points[:, None] if points.ndim == 1 else points
 
 
 def plane(coords: ArrayLike, name: str) -> NDArray[np.float64]:
-    """Positions as two columns: one gets a zero beside it, of several the first two are taken."""
+    """Return positions as two columns: pad a single one with zeros, or take the first two."""
     points = as_columns(coords)
     if points.ndim != 2 or not points.size:
         raise ValueError(f"{name} must be of shape (n_cells, n_dims), got {points.shape}.")
@@ -98,15 +98,17 @@ def plane(coords: ArrayLike, name: str) -> NDArray[np.float64]:
 
 
 def same_length(**arrays: Any) -> None:
-    """Raise unless all arrays that are not None have equally many rows."""
+    """Raise unless all arrays that are not None have the same number of rows."""
     lengths = {name: len(array) for name, array in arrays.items() if array is not None}
     if len(set(lengths.values())) > 1:
-        told = ", ".join(f"{name} has {n}" for name, n in lengths.items())
-        raise ValueError(f"arrays differ in their numbers of rows: {told}.")
+        counts = ", ".join(f"{name} has {n}" for name, n in lengths.items())
+        raise ValueError(
+            f"arrays differ in their numbers of rows: {counts}. Pass the same cells in each."
+        )
 
 
 def position_colors(points: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A color for each position, so that neighbors look alike: RGB of shape (n, 3)."""
+    """Return a color for each position, so that neighbors look alike: RGB of shape (n, 3)."""
     low, extent = points.min(axis=0), np.ptp(points, axis=0)
     x, y = ((points - low) / np.where(extent > 0, extent, 1.0)).T[:, :, None]
     dark, light = ((1 - x) * left + x * right for left, right in _CORNERS)
@@ -114,9 +116,13 @@ def position_colors(points: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def scatter(ax: Any, points: NDArray[np.float64], color: Any, **options: Any) -> Any:
-    """Scatter positions; numbers get a color map, labels the palette with a legend.
+    """Scatter positions, colored by a color map (numbers), by the palette (labels) or by RGB.
 
-    Returns the collection that a color bar belongs to, or None.
+    Returns
+    -------
+    PathCollection or None
+        What a color bar can describe: the points if they are colored by numbers, else None.
+        Labels are left in the axes for a legend.
     """
     options = {"s": point_size(len(points)), "linewidths": 0, **options}
     color = np.asarray(color)
@@ -134,7 +140,7 @@ def scatter(ax: Any, points: NDArray[np.float64], color: Any, **options: Any) ->
 
 
 def legend_beside(ax: Any, title: str | None = None) -> None:
-    """A legend to the right of axes, with markers that can be told apart."""
+    """Put a legend to the right of axes, with markers large enough to tell apart."""
     ax.legend(
         title=title,
         frameon=False,
@@ -146,19 +152,19 @@ def legend_beside(ax: Any, title: str | None = None) -> None:
 
 
 def point_size(n_cells: int) -> float:
-    """Area of a marker, in square points, that suits this number of cells."""
+    """Return a marker area, in square points, that suits this number of cells."""
     return float(np.clip(9000 / n_cells, 1.0, 25.0))
 
 
 def call(method: Any, X: Any, sections: ArrayLike | None, **options: Any) -> Any:
-    """Call a method of an estimator, with the labels if it takes them."""
+    """Call a method of an estimator, and pass the section labels if it takes them."""
     if sections is not None and "sections" in inspect.signature(method).parameters:
         options["sections"] = sections
     return method(X, **options)
 
 
 def by_section(sections: ArrayLike | None, n_cells: int) -> list[tuple[Any, NDArray[Any]]]:
-    """The label and the rows of each section; no label where none was given."""
+    """Return the label and the rows of each section; the label is None without `sections`."""
     if sections is None:
         return [(None, np.arange(n_cells))]
     codes, labels = check_sections(sections, n_cells)
@@ -168,7 +174,7 @@ def by_section(sections: ArrayLike | None, n_cells: int) -> list[tuple[Any, NDAr
 def aligned(
     pred: NDArray[np.float64], true: NDArray[np.float64], sections: ArrayLike | None
 ) -> NDArray[np.float64]:
-    """Predictions moved by the similarity that fits the truth best, within each section."""
+    """Move predictions by the best similarity to the true positions, section by section."""
     moved = pred.copy()
     for _, rows in by_section(sections, len(true)):
         moved[rows] = procrustes_align(pred[rows], true[rows]).transform(pred[rows])

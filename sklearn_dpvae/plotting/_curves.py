@@ -1,4 +1,4 @@
-"""Curves of training, and of choosing lambda."""
+"""Curves: the terms of the loss during training, and the error for each value of a weight."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,30 +13,24 @@ from ._common import HIGHLIGHT, PALETTE, get_axes, pyplot
 # Columns of a history that are no losses.
 _NOT_LOSSES = {"epoch", "scale", "dur"}
 
-_TITLES = {
-    "loss": "total loss",
-    "reconstruction": "reconstruction",
-    "kl": "KL divergence",
-    "distance": "distance loss, eq. (3)",
-    "alignment": "alignment",
-    "valid_stress": "held-out stress",
-}
-
 
 class LossCurvesDisplay:
     """The terms of the loss over the epochs, of one or several models (the paper's Figure 7).
 
-    Make it by `from_estimator`, of one fitted model or of several by name or by lambda.
+    Create it with `from_estimator`, from one fitted model or from several, keyed by name or by
+    lambda.
 
     Parameters
     ----------
     histories : dict of {label: list of dict}
-        The `history_` of each model. Labels that are numbers, such as lambda, are
-        colored in order.
+        The `history_` of each model. Labels that are numbers, such as lambda, are colored in
+        order.
     terms : sequence of str, default=None
-        What to draw, each in axes of its own. None takes all terms that vary.
+        Columns of `history_` to draw, each in its own axes, titled by its name. None draws all
+        terms of the loss that vary, and the held-out stress ``"valid_stress"`` if it was
+        measured.
     label : str, default=None
-        What the labels are, for the legend.
+        Title of the legend: what the labels of `histories` stand for.
 
     Attributes
     ----------
@@ -44,6 +38,7 @@ class LossCurvesDisplay:
     ax_ : ndarray of Axes
         One for each term.
     lines_ : dict of {term: list of Line2D}
+        The curves of each term, one for each model.
 
     Examples
     --------
@@ -64,7 +59,13 @@ class LossCurvesDisplay:
     ['0.1', '1']
     """
 
-    def __init__(self, histories, *, terms=None, label=None):
+    def __init__(
+        self,
+        histories: Mapping[Any, Sequence[Mapping[str, Any]]],
+        *,
+        terms: Sequence[str] | None = None,
+        label: str | None = None,
+    ) -> None:
         self.histories = histories
         self.terms = terms
         self.label = label
@@ -79,7 +80,7 @@ class LossCurvesDisplay:
         ax: Any = None,
         **line_options: Any,
     ) -> "LossCurvesDisplay":
-        """Draw the history of fitted models.
+        """Draw the histories of fitted models.
 
         Parameters
         ----------
@@ -88,20 +89,27 @@ class LossCurvesDisplay:
         terms, label
             See the class.
         ax : array of matplotlib Axes, default=None
-            One for each term.
+            One for each term. None creates a figure.
         **line_options : dict
-            For `matplotlib.axes.Axes.plot`.
+            Passed to `matplotlib.axes.Axes.plot`.
 
         Returns
         -------
         LossCurvesDisplay
+
+        Raises
+        ------
+        TypeError
+            If an estimator has no `history_`.
+        ValueError
+            If a term is not in the histories.
         """
         models = estimator if isinstance(estimator, Mapping) else {"": estimator}
         histories = {name: _history(model) for name, model in models.items()}
         return cls(histories, terms=terms, label=label).plot(ax, **line_options)
 
     def plot(self, ax: Any = None, **line_options: Any) -> "LossCurvesDisplay":
-        """Draw.
+        """Draw the curves.
 
         Parameters
         ----------
@@ -111,12 +119,20 @@ class LossCurvesDisplay:
         Returns
         -------
         LossCurvesDisplay
+
+        Raises
+        ------
+        ValueError
+            If a term is not in the histories.
         """
         terms = list(self._varying_terms() if self.terms is None else self.terms)
         known = {name for history in self.histories.values() for name in history[0]}
         unknown = [term for term in terms if term not in known]
         if unknown or not terms:
-            raise ValueError(f"terms={terms!r}: the histories have {', '.join(sorted(known))}.")
+            raise ValueError(
+                f"terms={terms!r} asks for columns that the histories do not have, or for none. "
+                f"They have {', '.join(sorted(known))}."
+            )
         axes = get_axes(ax, len(terms), n_columns=3, size=(3.6, 2.9))
         colors = _ordered_colors(list(self.histories))
         self.lines_: dict[str, list] = {term: [] for term in terms}
@@ -128,7 +144,7 @@ class LossCurvesDisplay:
                 self.lines_[term] += each.plot(
                     epochs, values, label=text, **{"color": color, **line_options}
                 )
-            each.set(xlabel="epoch", title=_TITLES.get(term, term))
+            each.set(xlabel="epoch", title=term)
         if len(self.histories) > 1:
             axes[0].legend(title=self.label, frameon=False, fontsize="small")
         self.ax_ = axes
@@ -143,19 +159,21 @@ class LossCurvesDisplay:
 
 
 class WeightCurveDisplay:
-    """Error against a weight of the loss, as a rule lambda (the paper's Figure 10).
+    """Error against a weight of the loss, usually lambda (the paper's Figure 10).
 
-    Make it by `from_estimator` or `from_cv_results`.
+    The line is the mean over splits, the band one standard deviation to either side, and each dot
+    a split. Create it with `from_estimator` or `from_cv_results`.
 
     Parameters
     ----------
     weights : array-like of shape (n_weights,)
         Values of the parameter.
     errors : array-like of shape (n_weights, n_splits)
-        Error of each split, 0 best.
+        Error on each split; 0 is best.
     name : str, default="distance_weight"
-        What the parameter is called on the axis.
+        Name of the parameter, for the axis.
     error_name : str, default="Procrustes disparity"
+        Name of the error, for the axis.
 
     Attributes
     ----------
@@ -163,6 +181,8 @@ class WeightCurveDisplay:
     ax_ : matplotlib Axes
     line_ : matplotlib Line2D
         The means over splits.
+    best_weight_ : float
+        The weight with the lowest mean error.
 
     See Also
     --------
@@ -179,8 +199,13 @@ class WeightCurveDisplay:
     """
 
     def __init__(
-        self, weights, errors, *, name="distance_weight", error_name="Procrustes disparity"
-    ):
+        self,
+        weights: ArrayLike,
+        errors: ArrayLike,
+        *,
+        name: str = "distance_weight",
+        error_name: str = "Procrustes disparity",
+    ) -> None:
         self.weights = weights
         self.errors = errors
         self.name = name
@@ -201,25 +226,31 @@ class WeightCurveDisplay:
         ax: Any = None,
         **line_options: Any,
     ) -> "WeightCurveDisplay":
-        """Cross-validate over the weight, and draw the disparity.
+        """Cross-validate each value of the weight, and draw the disparities.
 
         Parameters
         ----------
         estimator : estimator
-            Its `score` is 1 - Procrustes disparity.
+            Its `score` must be 1 - Procrustes disparity.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the estimator takes.
         y : array-like of shape (n_cells, n_dims)
-            Positions, of one section. For several use GridSearchCV and `from_cv_results`.
+            Positions in one section. For several sections use GridSearchCV and
+            `from_cv_results`.
         param_name : str, default="dpvae__distance_weight"
+            Name of the weight among the parameters of the estimator.
         param_range : array-like, default=(0.01, 0.1, 1.0, 10.0, 100.0)
+            Values to try.
         cv : int or splitter, default=None
-            Such as `SpatialBlockKFold`.
+            How to split the cells, for example by `SpatialBlockKFold`.
         groups : array-like of shape (n_cells,), default=None
-            For the splitter.
+            Passed to the splitter.
         n_jobs : int, default=None
+            Number of fits to run in parallel.
         ax : matplotlib Axes, default=None
+            None creates a figure.
         **line_options : dict
-            For `matplotlib.axes.Axes.plot`.
+            Passed to `matplotlib.axes.Axes.plot`.
 
         Returns
         -------
@@ -254,9 +285,10 @@ class WeightCurveDisplay:
         ----------
         cv_results : dict
             `cv_results_` of a GridSearchCV whose score is 1 - disparity, such as the
-            estimator's own or `ProcrustesScorer`. Of several candidates with one weight, the
-            best by mean score counts.
+            estimator's own score or `ProcrustesScorer`. If several candidates share a weight,
+            the one with the best mean score counts.
         param_name : str, default="dpvae__distance_weight"
+            Name of the weight among the parameters of the search.
         ax, **line_options
             See `from_estimator`.
 
@@ -272,7 +304,8 @@ class WeightCurveDisplay:
         if f"param_{param_name}" not in cv_results:
             varied = [key[6:] for key in cv_results if key.startswith("param_")]
             raise ValueError(
-                f"param_name={param_name!r} was not varied; {', '.join(varied) or 'nothing'} was."
+                f"param_name={param_name!r} was not varied by the search. Pass one that was: "
+                f"{', '.join(varied) or 'there is none'}."
             )
         values = np.asarray(cv_results[f"param_{param_name}"], dtype=np.float64)
         n_splits = sum(key.startswith("split") and key.endswith("_score") for key in cv_results)
@@ -286,7 +319,7 @@ class WeightCurveDisplay:
         return cls(weights, 1.0 - scores[best], name=name).plot(ax, **line_options)
 
     def plot(self, ax: Any = None, **line_options: Any) -> "WeightCurveDisplay":
-        """Draw.
+        """Draw the curve.
 
         Parameters
         ----------
@@ -300,11 +333,11 @@ class WeightCurveDisplay:
         weights = np.asarray(self.weights, dtype=np.float64)
         order = np.argsort(weights)
         weights, errors = weights[order], np.asarray(self.errors, dtype=np.float64)[order]
-        mean, spread = errors.mean(axis=1), errors.std(axis=1)
+        mean, std = errors.mean(axis=1), errors.std(axis=1)
         self.best_weight_ = float(weights[np.argmin(mean)])
 
         (axes,) = get_axes(ax, 1, n_columns=1, size=(5.0, 3.6))
-        axes.fill_between(weights, mean - spread, mean + spread, color=PALETTE[0], alpha=0.2, lw=0)
+        axes.fill_between(weights, mean - std, mean + std, color=PALETTE[0], alpha=0.2, lw=0)
         for split in errors.T:
             axes.plot(weights, split, ".", color="0.6", markersize=4)
         options = {"color": PALETTE[0], "marker": "o", "label": "mean over splits", **line_options}
@@ -322,7 +355,7 @@ class WeightCurveDisplay:
         return self
 
 
-def _history(model: Any) -> list[dict]:
+def _history(model: Any) -> list[dict[str, Any]]:
     final = model.steps[-1][1] if isinstance(model, Pipeline) else model
     if not hasattr(final, "history_"):
         raise TypeError(
@@ -333,7 +366,7 @@ def _history(model: Any) -> list[dict]:
 
 
 def _ordered_colors(labels: list) -> list[Any]:
-    """Shades from dark to light for numbers, the palette for names."""
+    """Return shades from dark to light for numbers, and the palette for names."""
     if len(labels) > 1 and all(isinstance(label, int | float) for label in labels):
         ranks: NDArray[Any] = np.argsort(np.argsort(labels))
         return list(pyplot().get_cmap("viridis")(0.9 * ranks / (len(labels) - 1)))

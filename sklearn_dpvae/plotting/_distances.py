@@ -3,7 +3,7 @@
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..metrics import DistortionBounds, distortion_bounds
 from ..metrics._distances import latent_and_tissue_distances
@@ -13,9 +13,10 @@ from ._common import HIGHLIGHT, call, get_axes
 class DistanceDisplay:
     r"""Latent distances of pairs of cells against their tissue distances (the paper's Figure 13).
 
-    The line is c times the tissue distance. Between the dashed lines, the band of Theorem 1, are
-    the ratios of at least a share of :math:`1 - \delta` of the pairs; between the dotted ones,
-    which are measured, exactly that share. Make it by `from_estimator` or `from_predictions`.
+    The solid line is c times the tissue distance. The dashed lines bound the band of Theorem 1,
+    which holds the ratios of at least a share :math:`1 - \delta` of the pairs. The dotted lines
+    are measured: exactly that share of the pairs lies between them. Create the display with
+    `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
@@ -24,13 +25,14 @@ class DistanceDisplay:
     tissue : ndarray of shape (n_pairs,)
         Tissue distances, in tissue units.
     bounds : DistortionBounds
+        The scale c, the band and the measured quantiles, from `distortion_bounds`.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
     ax_ : matplotlib Axes
     hexbin_ : matplotlib PolyCollection
-        Numbers of pairs.
+        Number of pairs in each hexagon.
     colorbar_ : matplotlib Colorbar
 
     See Also
@@ -51,7 +53,9 @@ class DistanceDisplay:
     4950
     """
 
-    def __init__(self, latent, tissue, bounds: DistortionBounds):
+    def __init__(
+        self, latent: NDArray[np.float64], tissue: NDArray[np.float64], bounds: DistortionBounds
+    ) -> None:
         self.latent = latent
         self.tissue = tissue
         self.bounds = bounds
@@ -69,13 +73,14 @@ class DistanceDisplay:
         ax: Any = None,
         **hexbin_options: Any,
     ) -> "DistanceDisplay":
-        """Take the latents of an estimator.
+        """Draw the distances of an estimator's latents.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, with `transform`.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the estimator takes.
         y : array-like of shape (n_cells, n_dims)
             Measured positions.
         sections, delta, max_pairs, ax, **hexbin_options
@@ -112,17 +117,19 @@ class DistanceDisplay:
         Parameters
         ----------
         latents : array-like of shape (n_cells, n_components)
+            Latent means, or another map of the cells.
         coords : array-like of shape (n_cells, n_dims)
-            Measured positions.
+            Measured positions, in tissue units.
         sections : array-like of shape (n_cells,), default=None
-            Section of each row; pairs are formed within sections.
+            Section of each row. Pairs are formed within sections only.
         delta : float, default=0.1
-            Share of pairs that may be outside the band.
+            Share of pairs that may lie outside the band.
         max_pairs : int, default=100_000
-            At most this many pairs are drawn, at random with a fixed seed.
+            If there are more pairs, this number is drawn at random, with a fixed seed.
         ax : matplotlib Axes, default=None
+            None creates a figure.
         **hexbin_options : dict
-            For `matplotlib.axes.Axes.hexbin`.
+            Passed to `matplotlib.axes.Axes.hexbin`.
 
         Returns
         -------
@@ -135,7 +142,7 @@ class DistanceDisplay:
         return cls(latent, tissue, bounds).plot(ax, **hexbin_options)
 
     def plot(self, ax: Any = None, **hexbin_options: Any) -> "DistanceDisplay":
-        """Draw.
+        """Draw the distances and the band.
 
         Parameters
         ----------
@@ -152,7 +159,7 @@ class DistanceDisplay:
         bounds, ends = self.bounds, np.array([0.0, np.max(self.tissue)])
         top = 1.05 * np.max(self.latent)
         axes.plot(ends, bounds.scale * ends, color="black", label=f"c = {bounds.scale:.3g}")
-        # Lines end at the frame, so that a wide band does not flatten the rest.
+        # Lines stop at the top of the axes, so that a wide band does not flatten the rest.
         for values, style, color, text in (
             ((bounds.lower, bounds.upper), "--", HIGHLIGHT, "Theorem 1"),
             ((bounds.observed_lower, bounds.observed_upper), ":", "black", "measured"),

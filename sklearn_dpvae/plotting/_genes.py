@@ -1,28 +1,28 @@
-"""Expression of genes on the tissue, and cells in the latent space."""
+"""The expression of genes on the tissue, and cells in the latent space."""
 
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ..inspection import marker_genes
 from ._common import as_map, call, get_axes, legend_beside, plane, same_length, scatter
 
 
 class GeneMapDisplay:
-    """Expression of some genes on a map, one panel a gene (the paper's Figure 12).
+    """The expression of some genes on a map, one panel per gene (the paper's Figure 12).
 
-    Make it by `from_estimator`, which picks the genes that place the cells, or by
-    `from_predictions`.
+    Create it with `from_estimator`, which picks the genes that matter most for the predicted
+    positions, or with `from_predictions`.
 
     Parameters
     ----------
     coords : ndarray of shape (n_cells, n_dims)
         Positions: measured, predicted, or latent.
     expression : ndarray of shape (n_cells, n_genes)
-        What to color by.
+        Values that the cells are colored by.
     genes : sequence of str
         Names of the columns of `expression`.
 
@@ -34,7 +34,7 @@ class GeneMapDisplay:
 
     See Also
     --------
-    sklearn_dpvae.inspection.marker_genes : The genes that place the cells.
+    sklearn_dpvae.inspection.marker_genes : The genes that matter most for predicted positions.
 
     Examples
     --------
@@ -50,7 +50,9 @@ class GeneMapDisplay:
     2
     """
 
-    def __init__(self, coords, expression, genes):
+    def __init__(
+        self, coords: NDArray[np.float64], expression: NDArray[np.float64], genes: Sequence[str]
+    ) -> None:
         self.coords = coords
         self.expression = expression
         self.genes = genes
@@ -68,7 +70,7 @@ class GeneMapDisplay:
         ax: Any = None,
         **scatter_options: Any,
     ) -> "GeneMapDisplay":
-        """Draw the genes that place the cells.
+        """Draw the genes that matter most for predicted positions.
 
         Parameters
         ----------
@@ -77,11 +79,11 @@ class GeneMapDisplay:
         X : {array-like, sparse matrix} of shape (n_cells, n_genes)
             Counts.
         y : array-like of shape (n_cells, n_dims), default=None
-            Positions to draw at. None draws at the predicted ones.
+            Positions to draw the cells at. None takes the predicted ones.
         genes : array-like of shape (n_genes,)
             Names of the columns of `X`.
         n : int, default=6
-            Number of genes.
+            Number of genes to draw.
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
         ax, **scatter_options
@@ -118,13 +120,13 @@ class GeneMapDisplay:
         genes : array-like of shape (n_genes,)
             Names of the columns of `X`.
         show : sequence of str
-            The genes to draw.
+            Names of the genes to draw.
         log : bool, default=True
-            Whether to draw log(1 + x), unless `X` has negative values.
+            Whether to draw log(1 + x). Values are drawn as they are if any is negative.
         ax : array of matplotlib Axes, default=None
-            One for each gene.
+            One for each gene. None creates a figure.
         **scatter_options : dict
-            For `matplotlib.axes.Axes.scatter`.
+            Passed to `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
@@ -133,12 +135,17 @@ class GeneMapDisplay:
         Raises
         ------
         ValueError
-            If a gene to show is not among `genes`.
+            If `show` is empty, or names a gene that is not among `genes`.
         """
         names = np.asarray(genes).astype(str).tolist()
         absent = [name for name in show if name not in names]
-        if absent or not len(show):
-            raise ValueError(f"show has no genes, or some that are not in genes: {absent}.")
+        if not len(show):
+            raise ValueError("show is empty. Name at least one gene to draw.")
+        if absent:
+            raise ValueError(
+                f"show has names that are not in genes: {absent}. Check their spelling, or leave "
+                "them out."
+            )
         columns = [names.index(name) for name in show]
         X = X if sp.issparse(X) else np.asarray(X)
         part = X.tocsc()[:, columns].toarray() if sp.issparse(X) else X[:, columns]
@@ -150,7 +157,7 @@ class GeneMapDisplay:
         return cls(points, part, list(show)).plot(ax, **scatter_options)
 
     def plot(self, ax: Any = None, **scatter_options: Any) -> "GeneMapDisplay":
-        """Draw.
+        """Draw the maps.
 
         Parameters
         ----------
@@ -163,7 +170,7 @@ class GeneMapDisplay:
         """
         axes = get_axes(ax, len(self.genes), n_columns=3, size=(3.2, 2.9))
         for each, gene, values in zip(axes, self.genes, self.expression.T, strict=True):
-            # High expression last, so that it is not covered.
+            # Draw high expression last, so that it is not covered.
             order = np.argsort(values, kind="stable")
             drawn = scatter(each, self.coords[order], values[order], **scatter_options)
             each.figure.colorbar(drawn, ax=each, shrink=0.7)
@@ -176,18 +183,18 @@ class GeneMapDisplay:
 class LatentDisplay:
     """Cells in the latent space (the paper's Figure 12).
 
-    Make it by `from_estimator` or `from_predictions`.
+    Create it with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
     latents : ndarray of shape (n_cells, n_components)
         Latent means.
     color : array-like of shape (n_cells,) or (n_cells, 3), default=None
-        Numbers, labels or RGB.
+        Numbers, labels or RGB values to color the cells by. None colors all alike.
     components : tuple of int, default=(0, 1)
-        Which two to draw.
+        The two latent components to draw, counted from 0.
     label : str, default=None
-        What the color is.
+        Title of the color bar or legend: what the colors stand for.
 
     Attributes
     ----------
@@ -206,7 +213,14 @@ class LatentDisplay:
     'latent 0'
     """
 
-    def __init__(self, latents, *, color=None, components=(0, 1), label=None):
+    def __init__(
+        self,
+        latents: NDArray[np.float64],
+        *,
+        color: ArrayLike | None = None,
+        components: tuple[int, int] = (0, 1),
+        label: str | None = None,
+    ) -> None:
         self.latents = latents
         self.color = color
         self.components = components
@@ -232,13 +246,15 @@ class LatentDisplay:
         estimator : estimator
             Fitted, with `transform`.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the estimator takes.
         color, components, label
             See the class.
         sections : array-like of shape (n_cells,), default=None
-            Section of each row, given to `transform` if it takes it.
+            Section of each row, passed to `transform` if it takes `sections`.
         ax : matplotlib Axes, default=None
+            None creates a figure.
         **scatter_options : dict
-            For `matplotlib.axes.Axes.scatter`.
+            Passed to `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
@@ -269,6 +285,7 @@ class LatentDisplay:
         Parameters
         ----------
         latents : array-like of shape (n_cells, n_components)
+            Latent means.
         color, components, label
             See the class.
         ax, **scatter_options
@@ -281,19 +298,20 @@ class LatentDisplay:
         Raises
         ------
         ValueError
-            If there are no such components.
+            If the latents have fewer components than `components` asks for.
         """
         points = np.asarray(latents, dtype=np.float64)
         if points.ndim != 2 or max(components) >= points.shape[1]:
             raise ValueError(
-                f"components={components} asks for more than latents of shape {points.shape} have."
+                f"components={components} asks for more than latents of shape {points.shape} "
+                "have. Components are counted from 0."
             )
         same_length(latents=points, color=color)
         display = cls(points, color=color, components=components, label=label)
         return display.plot(ax, **scatter_options)
 
     def plot(self, ax: Any = None, **scatter_options: Any) -> "LatentDisplay":
-        """Draw.
+        """Draw the cells.
 
         Parameters
         ----------
@@ -316,7 +334,7 @@ class LatentDisplay:
                 axes.figure.colorbar(drawn, ax=axes, label=self.label)
             elif axes.get_legend_handles_labels()[0]:
                 legend_beside(axes, self.label)
-        # Distances are what the latent space is about.
+        # The latent space is about distances, so both axes have the same scale.
         axes.set_aspect("equal", adjustable="datalim")
         first, second = self.components
         axes.set(xlabel=f"latent {first}", ylabel=f"latent {second}")

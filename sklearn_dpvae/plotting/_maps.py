@@ -1,4 +1,4 @@
-"""Maps of tissue: true beside reconstructed, and errors."""
+"""Maps of the tissue: the true and the reconstructed one side by side, and errors."""
 
 from typing import Any
 
@@ -24,31 +24,32 @@ from ._common import (
 class ReconstructionDisplay:
     """True and reconstructed tissue side by side, in the same colors (the paper's Figures 5, 6).
 
-    A few marked cells, joined to a triangle, show how the map is turned and stretched. Make it by
+    A triangle of marked cells shows how the map is turned and stretched. Create the display with
     `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
     y_true : ndarray of shape (n_cells, n_dims)
-        Measured positions, in tissue units. Of three dimensions the first two are drawn.
+        Measured positions, in tissue units. The first two dimensions are drawn.
     y_pred : ndarray of shape (n_cells, n_dims)
         Reconstructed positions.
     color : array-like of shape (n_cells,) or (n_cells, 3), default=None
-        Numbers, labels or RGB. None colors cells by their true positions.
+        Numbers, labels or RGB values to color the cells by. None colors them by their true
+        positions.
     marked : array-like of int, default=None
-        Indices of cells to mark in both maps. None takes three of each section, far apart.
+        Indices of cells to mark in both maps. None marks three cells of each section, far apart.
     sections : array-like of shape (n_cells,), default=None
-        Section of each row: each is drawn in a row of its own.
+        Section of each row. Each section has its own row of two maps.
 
     Attributes
     ----------
     figure_ : matplotlib Figure
     ax_ : ndarray of Axes
-        True and reconstructed map of the first section, of the second ...
+        The true and the reconstructed map of the first section, then of the second, and so on.
 
     See Also
     --------
-    ErrorMapDisplay : How far off each cell is.
+    ErrorMapDisplay : The error of each cell.
 
     Examples
     --------
@@ -62,7 +63,15 @@ class ReconstructionDisplay:
     (2,)
     """
 
-    def __init__(self, y_true, y_pred, *, color=None, marked=None, sections=None):
+    def __init__(
+        self,
+        y_true: NDArray[np.float64],
+        y_pred: NDArray[np.float64],
+        *,
+        color: ArrayLike | None = None,
+        marked: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+    ) -> None:
         self.y_true = y_true
         self.y_pred = y_pred
         self.color = color
@@ -83,17 +92,18 @@ class ReconstructionDisplay:
         ax: Any = None,
         **scatter_options: Any,
     ) -> "ReconstructionDisplay":
-        """Predict, and draw beside the truth.
+        """Predict positions, and draw them next to the true ones.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, with `predict`.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the estimator takes.
         y : array-like of shape (n_cells, n_dims)
             Measured positions.
         sections : array-like of shape (n_cells,), default=None
-            Section of each row, given to `predict` if it takes it.
+            Section of each row, passed to `predict` if it takes `sections`.
         align, color, marked, ax, **scatter_options
             See `from_predictions`.
 
@@ -125,7 +135,7 @@ class ReconstructionDisplay:
         ax: Any = None,
         **scatter_options: Any,
     ) -> "ReconstructionDisplay":
-        """Draw two maps.
+        """Draw the true and the predicted map.
 
         Parameters
         ----------
@@ -134,14 +144,14 @@ class ReconstructionDisplay:
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
         align : bool, default=True
-            Whether predictions are first moved by the similarity, within each section, that
-            fits the truth best.
+            Whether to first move the predictions of each section by the best similarity to the
+            true positions.
         color, marked
             See the class.
         ax : array of matplotlib Axes, default=None
-            Two for each section. None makes a figure.
+            Two for each section. None creates a figure.
         **scatter_options : dict
-            For `matplotlib.axes.Axes.scatter`.
+            Passed to `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
@@ -155,7 +165,7 @@ class ReconstructionDisplay:
         return display.plot(ax, **scatter_options)
 
     def plot(self, ax: Any = None, **scatter_options: Any) -> "ReconstructionDisplay":
-        """Draw.
+        """Draw the maps.
 
         Parameters
         ----------
@@ -193,9 +203,9 @@ class ReconstructionDisplay:
 
 
 class ErrorMapDisplay:
-    """How far off the prediction of each cell is, on the tissue (the paper's Figure 8).
+    """The error of each cell's predicted position, drawn on the tissue (the paper's Figure 8).
 
-    Make it by `from_estimator` or `from_predictions`.
+    Create it with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
@@ -222,7 +232,7 @@ class ErrorMapDisplay:
     array([5., 5.])
     """
 
-    def __init__(self, coords, errors):
+    def __init__(self, coords: NDArray[np.float64], errors: NDArray[np.float64]) -> None:
         self.coords = coords
         self.errors = errors
 
@@ -238,17 +248,18 @@ class ErrorMapDisplay:
         ax: Any = None,
         **scatter_options: Any,
     ) -> "ErrorMapDisplay":
-        """Predict, and draw the errors.
+        """Predict positions, and draw their errors.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, with `predict`.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the estimator takes.
         y : array-like of shape (n_cells, n_dims)
             Measured positions. Sections that are drawn together should not overlap.
         sections : array-like of shape (n_cells,), default=None
-            Section of each row, given to `predict` if it takes it.
+            Section of each row, passed to `predict` if it takes `sections`.
         align, ax, **scatter_options
             See `from_predictions`.
 
@@ -272,7 +283,7 @@ class ErrorMapDisplay:
         ax: Any = None,
         **scatter_options: Any,
     ) -> "ErrorMapDisplay":
-        """Draw the errors of predictions.
+        """Draw the errors of given predictions.
 
         Parameters
         ----------
@@ -281,11 +292,12 @@ class ErrorMapDisplay:
         sections : array-like of shape (n_cells,), default=None
             Section of each row, for `align`.
         align : bool, default=False
-            Whether predictions are first moved by the similarity that fits the truth best, as a
-            prediction for another section than the reference has to be.
+            Whether to first move the predictions of each section by the best similarity to the
+            true positions. This is needed for sections whose frame the model does not know.
         ax : matplotlib Axes, default=None
+            None creates a figure.
         **scatter_options : dict
-            For `matplotlib.axes.Axes.scatter`.
+            Passed to `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
@@ -300,7 +312,7 @@ class ErrorMapDisplay:
         return cls(plane(true, "y_true"), errors).plot(ax, **scatter_options)
 
     def plot(self, ax: Any = None, **scatter_options: Any) -> "ErrorMapDisplay":
-        """Draw.
+        """Draw the errors.
 
         Parameters
         ----------
@@ -312,7 +324,7 @@ class ErrorMapDisplay:
         ErrorMapDisplay
         """
         (axes,) = get_axes(ax, 1, n_columns=1, size=(5.2, 4.2))
-        # Small errors first, so that large ones are not covered.
+        # Draw large errors last, so that they are not covered.
         order = np.argsort(self.errors)
         options = {"cmap": "plasma_r", "vmin": 0, **scatter_options}
         drawn = scatter(axes, self.coords[order], self.errors[order], **options)
@@ -326,7 +338,7 @@ class ErrorMapDisplay:
 
 
 def _draw_marked(ax: Any, points: NDArray[np.float64]) -> None:
-    """Cells joined in a ring, each with a marker of its own shape."""
+    """Join cells in a ring, each marked by a different shape."""
     ring = np.vstack([points, points[:1]])
     ax.plot(*ring.T, color="white", linewidth=3.2, zorder=3)
     ax.plot(*ring.T, color="black", linewidth=1.6, zorder=4)

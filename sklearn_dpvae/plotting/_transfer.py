@@ -1,5 +1,6 @@
-"""The matrix of transfer between sections."""
+"""The error of transfer between sections, as a matrix."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -15,17 +16,18 @@ from ._common import get_axes
 class TransferMatrixDisplay:
     """Error of models fitted on one section and applied to another (the paper's Figure 11).
 
-    Make it by `from_estimator`, or of a matrix at hand.
+    Create it with `from_estimator`, or from a matrix that you have computed, followed by `plot`.
 
     Parameters
     ----------
     errors : array-like of shape (n_references, n_queries)
-        Error of each pair, 0 best and 1 no better than a constant. NaN is left empty.
+        Error of each pair: 0 is best, 1 no better than a constant. Cells with NaN stay empty.
     labels : sequence of str
-        Names of the sections: of rows and columns, or of rows only.
+        Names of the reference sections, the rows.
     query_labels : sequence of str, default=None
-        Names of the columns, if they are others.
+        Names of the query sections, the columns. None takes `labels`.
     error_name : str, default="Procrustes disparity"
+        Name of the error, for the color bar.
 
     Attributes
     ----------
@@ -44,7 +46,14 @@ class TransferMatrixDisplay:
     ['0.10', '0.40', '0.50', '0.20']
     """
 
-    def __init__(self, errors, labels, *, query_labels=None, error_name="Procrustes disparity"):
+    def __init__(
+        self,
+        errors: ArrayLike,
+        labels: Sequence[str],
+        *,
+        query_labels: Sequence[str] | None = None,
+        error_name: str = "Procrustes disparity",
+    ) -> None:
         self.errors = errors
         self.labels = labels
         self.query_labels = query_labels
@@ -62,23 +71,25 @@ class TransferMatrixDisplay:
         ax: Any = None,
         **image_options: Any,
     ) -> "TransferMatrixDisplay":
-        """Fit a clone on each section, and score it on every other one.
+        """Fit a clone on each section, and score it on every other section.
 
         Parameters
         ----------
         estimator : estimator
-            It is cloned. Give the recommended pipeline ``query="new_section"``.
+            Cloned before each fit. The recommended pipeline should have ``query="new_section"``.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the estimator takes.
         y : array-like of shape (n_cells, n_dims)
-            Positions.
+            Positions, in tissue units.
         sections : array-like of shape (n_cells,)
             Section of each row.
         diagonal : bool, default=False
-            Whether to score each model on the cells that it was fitted on, too. That is no
-            estimate of anything: such cells are remembered.
+            Whether to also score each model on the cells that it was fitted on. Those scores do
+            not estimate its error, because a model remembers such cells.
         ax : matplotlib Axes, default=None
+            None creates a figure.
         **image_options : dict
-            For `matplotlib.axes.Axes.imshow`.
+            Passed to `matplotlib.axes.Axes.imshow`.
 
         Returns
         -------
@@ -100,7 +111,7 @@ class TransferMatrixDisplay:
         return cls(errors, labels.astype(str).tolist()).plot(ax, **image_options)
 
     def plot(self, ax: Any = None, **image_options: Any) -> "TransferMatrixDisplay":
-        """Draw.
+        """Draw the matrix.
 
         Parameters
         ----------
@@ -114,14 +125,15 @@ class TransferMatrixDisplay:
         Raises
         ------
         ValueError
-            If the labels do not match the matrix.
+            If the numbers of labels do not match the shape of `errors`.
         """
         errors = np.asarray(self.errors, dtype=np.float64)
         columns = self.labels if self.query_labels is None else self.query_labels
         if errors.shape != (len(self.labels), len(columns)):
             raise ValueError(
                 f"errors has shape {errors.shape}, but there are {len(self.labels)} labels of "
-                f"references and {len(columns)} of queries."
+                f"references and {len(columns)} of queries. Pass one label for each row in labels "
+                "and one for each column in query_labels."
             )
         size = (0.8 * len(columns) + 2.4, 0.7 * len(self.labels) + 1.4)
         (axes,) = get_axes(ax, 1, n_columns=1, size=size)

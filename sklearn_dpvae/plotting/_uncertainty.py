@@ -1,26 +1,28 @@
-"""Predicted positions with their spreads."""
+"""Predicted positions with their standard deviations."""
 
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from ._common import HIGHLIGHT, as_map, call, get_axes, plane, pyplot, same_length
 
 
 class UncertaintyDisplay:
-    """Predicted positions with a circle or ellipse for the spread of each.
+    """Predicted positions with a circle or ellipse for the standard deviation of each.
 
-    Make it by `from_estimator` or `from_predictions`.
+    Create it with `from_estimator` or `from_predictions`. A model that was not calibrated on cells
+    kept out of `fit` usually underestimates its standard deviations.
 
     Parameters
     ----------
     y_pred : ndarray of shape (n_cells, n_dims)
         Predicted positions, in tissue units.
     std : ndarray of shape (n_cells,) or (n_cells, 2)
-        Radius of each cell's circle, or half axes of its ellipse along x and y, in tissue units.
+        Standard deviations, in tissue units: the radius of each cell's circle, or the half axes of
+        its ellipse along x and y.
     y_true : ndarray of shape (n_cells, n_dims), default=None
-        Measured positions; a line leads from each prediction to them.
+        Measured positions. A line joins each prediction to its measured position.
 
     Attributes
     ----------
@@ -41,7 +43,13 @@ class UncertaintyDisplay:
     20
     """
 
-    def __init__(self, y_pred, std, *, y_true=None):
+    def __init__(
+        self,
+        y_pred: NDArray[np.float64],
+        std: NDArray[np.float64],
+        *,
+        y_true: NDArray[np.float64] | None = None,
+    ) -> None:
         self.y_pred = y_pred
         self.std = std
         self.y_true = y_true
@@ -58,17 +66,18 @@ class UncertaintyDisplay:
         ax: Any = None,
         **ellipse_options: Any,
     ) -> "UncertaintyDisplay":
-        """Predict with spreads, and draw.
+        """Predict positions and standard deviations, and draw them.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, with ``predict(X, return_std=True)``.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            What the estimator takes.
         y : array-like of shape (n_cells, n_dims), default=None
             Measured positions, if known.
         sections : array-like of shape (n_cells,), default=None
-            Section of each row, given to `predict` if it takes it.
+            Section of each row, passed to `predict` if it takes `sections`.
         max_cells, ax, **ellipse_options
             See `from_predictions`.
 
@@ -90,38 +99,45 @@ class UncertaintyDisplay:
         ax: Any = None,
         **ellipse_options: Any,
     ) -> "UncertaintyDisplay":
-        """Draw predictions and their spreads.
+        """Draw given predictions and their standard deviations.
 
         Parameters
         ----------
         y_pred, std, y_true
             See the class.
         max_cells : int or None, default=50
-            At most this many cells, drawn at random with a fixed seed, get an ellipse; the
-            others are dots. None draws all.
+            At most this many cells, drawn at random with a fixed seed, get an ellipse. The
+            others are dots. None draws an ellipse for every cell.
         ax : matplotlib Axes, default=None
+            None creates a figure.
         **ellipse_options : dict
-            For `matplotlib.collections.EllipseCollection`.
+            Passed to `matplotlib.collections.EllipseCollection`.
 
         Returns
         -------
         UncertaintyDisplay
+
+        Raises
+        ------
+        ValueError
+            If `std` has another shape than (n_cells,) or (n_cells, 2), or arrays differ in their
+            numbers of rows.
         """
         pred = plane(y_pred, "y_pred")
-        spread = np.asarray(std, dtype=np.float64)
-        if spread.shape not in {(len(pred),), (len(pred), 2)}:
+        std = np.asarray(std, dtype=np.float64)
+        if std.shape not in {(len(pred),), (len(pred), 2)}:
             raise ValueError(
-                f"std has shape {spread.shape}, but ({len(pred)},) or ({len(pred)}, 2) was "
-                "expected: one number for each cell, or one for each axis."
+                f"std has shape {std.shape}, but ({len(pred)},) or ({len(pred)}, 2) was "
+                "expected: one number per cell, or one per cell and axis."
             )
         true = None if y_true is None else plane(y_true, "y_true")
         same_length(y_pred=pred, y_true=true)
-        return cls(pred, spread, y_true=true).plot(ax, max_cells=max_cells, **ellipse_options)
+        return cls(pred, std, y_true=true).plot(ax, max_cells=max_cells, **ellipse_options)
 
     def plot(
         self, ax: Any = None, *, max_cells: int | None = 50, **ellipse_options: Any
     ) -> "UncertaintyDisplay":
-        """Draw.
+        """Draw the predictions.
 
         Parameters
         ----------
@@ -156,15 +172,15 @@ class UncertaintyDisplay:
         axes.add_collection(self.ellipses_)
         axes.scatter(*points.T, s=8, color="black", linewidths=0, label="predicted", zorder=3)
         if self.y_true is not None:
-            ways = list(np.stack([points, self.y_true[rows]], axis=1))
-            axes.add_collection(LineCollection(ways, colors=HIGHLIGHT, linewidths=0.9, zorder=2))
+            lines = list(np.stack([points, self.y_true[rows]], axis=1))
+            axes.add_collection(LineCollection(lines, colors=HIGHLIGHT, linewidths=0.9, zorder=2))
             axes.scatter(*self.y_true[rows].T, s=8, color=HIGHLIGHT, label="true", zorder=3)
             axes.legend(loc="upper left", bbox_to_anchor=(0, 0), ncols=2, frameon=False)
-        # Axes do not make room for ellipses by themselves.
+        # Axes do not make room for ellipses on their own.
         axes.update_datalim(np.vstack([points - half, points + half]))
         axes.autoscale_view()
         self.colorbar_ = axes.figure.colorbar(
-            self.ellipses_, ax=axes, label="spread (tissue units)", shrink=0.8
+            self.ellipses_, ax=axes, label="standard deviation (tissue units)", shrink=0.8
         )
         as_map(axes)
         self.ax_ = axes
