@@ -239,6 +239,18 @@ def test_pickles_of_a_model_are_read_too(files, capsys):
     assert Path("model.joblib.csv").read_bytes() == Path("model.pkl.csv").read_bytes()
 
 
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def test_only_what_is_called_a_pickle_is_unpickled(files, capsys):
+    joblib.dump(Bomb(), "model.dpvae")
+    message = failure(capsys, "evaluate", "model.dpvae", "section.h5ad")
+    assert message.startswith("model.dpvae is not a model file that sklearn_dpvae.save wrote")
+    assert "exploded" not in names()
+
+
 def test_pickle_of_a_pipeline_fitted_on_a_data_frame(files):
     tissue = files.tissue
     frame = pandas.DataFrame(tissue.X.toarray(), columns=tissue.genes)

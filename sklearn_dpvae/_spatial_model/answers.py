@@ -103,7 +103,7 @@ def _ask(
     anchors: Any,
     latents: bool,
 ) -> Answers:
-    """What the last step says: positions, and latents and spreads if it has them."""
+    """What the last step says: positions, and latents and standard deviations if it has them."""
     options = {} if anchors is None else {"anchors": anchors}
     options |= sections_for(final, "predict", sections)
     if "return_std" in inspect.signature(final.predict).parameters:

@@ -240,7 +240,7 @@ class SpatialModel:
         chunk_size: int = CHUNK_SIZE,
         latents: bool = True,
     ) -> Answers:
-        """Predict positions, spreads and latents.
+        """Predict positions, their standard deviations, and latents.
 
         Parameters
         ----------

@@ -2,7 +2,6 @@
 
 import csv
 import os
-import zipfile
 from pathlib import Path
 
 import joblib
@@ -40,12 +39,15 @@ def check_model_output(path: str) -> Path:
 
 
 def load_model(path: str) -> SpatialModel:
-    """Read a model: one that `sklearn_dpvae.save` wrote, or a pickle, which can run code."""
+    """Read a model: one that `sklearn_dpvae.save` wrote, or a pickle, which can run code.
+
+    Only what is called like a pickle is read as one, whatever is in the file.
+    """
     if not Path(path).exists():
         raise FileNotFoundError(f"no such model file: {path}")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a model file; did you mix up the order?")
-    if zipfile.is_zipfile(path):
+    if Path(path).suffix not in PICKLES:
         content = load(path)
     else:
         try:

@@ -183,8 +183,8 @@ def _add_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "model",
         metavar="MODEL",
-        help="what 'fit' or sklearn_dpvae.save wrote; or a joblib or pickle file of a fitted "
-        "model that knows its genes. A pickle runs code: name only files that you trust",
+        help="what 'fit' or sklearn_dpvae.save wrote; or a .joblib, .pickle or .pkl file of a "
+        "fitted model that knows its genes. A pickle runs code: name only files that you trust",
     )
 
 
