@@ -1,9 +1,65 @@
-"""Positions for cells that have none, learned from a tissue section whose cells have them."""
+"""Positions for cells that have none, learned from a tissue section whose cells have them.
 
-from ._persistence.archive import load, save
-from ._regressor import DPVAESpatialRegressor
-from .pipeline import SpatialPipeline, make_spatial_pipeline
+What stands here is imported when it is first asked for: torch takes a second or two, which
+``sklearn-dpvae --help`` need not wait for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ._persistence import load, save
+    from ._regressor import DPVAESpatialRegressor
+    from ._spatial_model import SpatialModel
+    from .pipeline import SpatialPipeline, make_spatial_pipeline
 
 __version__ = "0.1.0"
 
-__all__ = ["DPVAESpatialRegressor", "SpatialPipeline", "load", "make_spatial_pipeline", "save"]
+__all__ = [
+    "DPVAESpatialRegressor",
+    "SpatialModel",
+    "SpatialPipeline",
+    "load",
+    "make_spatial_pipeline",
+    "save",
+]
+
+_HOMES = {
+    "DPVAESpatialRegressor": "_regressor",
+    "SpatialModel": "_spatial_model",
+    "SpatialPipeline": "pipeline",
+    "load": "_persistence",
+    "make_spatial_pipeline": "pipeline",
+    "save": "_persistence",
+}
+
+_MODULES = {
+    "anndata",
+    "cli",
+    "datasets",
+    "decomposition",
+    "feature_selection",
+    "inspection",
+    "masks",
+    "metrics",
+    "model_selection",
+    "pipeline",
+    "plotting",
+    "preprocessing",
+    "reconstruction",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        found = getattr(import_module(f".{_HOMES[name]}", __name__), name)
+    elif name in _MODULES:
+        found = import_module(f".{name}", __name__)
+    else:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    globals()[name] = found
+    return found
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_MODULES})

@@ -7,68 +7,21 @@ they are. Stands on the pipeline and the readers.
 import inspect
 import json
 import warnings
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
-from sklearn.utils.validation import check_is_fitted
 
-from .datasets import align_genes, read_sections
+from . import __version__
+from ._spatial_model import CHUNK_SIZE, SpatialModel, as_spatial_model
+from .datasets import read_sections
 from .datasets._genes import make_unique, quote
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
-from .pipeline import make_spatial_pipeline, sections_for, transform_by
+from .pipeline import make_spatial_pipeline
 
-__all__ = ["AnnDataModel", "fit", "predict"]
-
-
-@dataclass
-class AnnDataModel:
-    """A fitted pipeline that knows the names of its genes.
-
-    `fit` makes it. `sklearn_dpvae.save` and joblib write it to a file.
-
-    Attributes
-    ----------
-    pipeline : estimator
-        The fitted pipeline.
-    genes : ndarray of shape (n_genes,), dtype str
-        Names of the columns that it takes, in order.
-    layer : str or None
-        Where `fit` took the expression from.
-    section_key : str or None
-        Column of ``.obs`` that `fit` took the sections from; None if there was none.
-
-    See Also
-    --------
-    fit : Make one.
-    """
-
-    pipeline: Any
-    genes: np.ndarray
-    layer: str | None = None
-    section_key: str | None = None
-
-    def predict(self, adata: Any, **options: Any) -> Any:
-        """Place the cells of an AnnData.
-
-        Parameters
-        ----------
-        adata : AnnData
-            The query.
-        **options : dict
-            As for the function `predict`.
-
-        Returns
-        -------
-        AnnData or None
-            As the function `predict`.
-        """
-        return predict(self, adata, **options)
+__all__ = ["fit", "predict"]
 
 
 def fit(
@@ -78,8 +31,9 @@ def fit(
     layer: str | None = None,
     spatial_key: str = SPATIAL_KEY,
     section_key: str | None = SECTION_KEY,
+    unit: str | None = None,
     **pipeline_params: Any,
-) -> AnnDataModel:
+) -> SpatialModel:
     """Fit a pipeline on the cells of an AnnData and their positions.
 
     Parameters
@@ -96,13 +50,16 @@ def fit(
     section_key : str or None, default="section"
         Column of ``.obs`` that holds the section of each cell, ``"region"`` for many tables of
         SpatialData. With None, or where the default column is absent, there is one section.
+    unit : str, default=None
+        Unit of the positions, such as ``"µm"``, to be noted beside the predictions.
     **pipeline_params : dict
         Parameters of `make_spatial_pipeline`, where `pipeline` is None.
 
     Returns
     -------
-    AnnDataModel
-        The fitted pipeline with the names of the genes.
+    SpatialModel
+        The fitted pipeline with the names of the genes, the layer and the keys. Identifiers of
+        genes come from the column ``gene_ids`` of ``.var``, where there is one.
 
     Raises
     ------
@@ -152,7 +109,16 @@ def fit(
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
-    return AnnDataModel(pipeline, data.genes, layer, section_key if has_sections else None)
+    return SpatialModel.of(
+        pipeline,
+        data.X,
+        data.genes,
+        gene_ids=_gene_ids(adata, layer),
+        unit=unit,
+        layer=layer,
+        spatial_key=spatial_key,
+        section_key=section_key if has_sections else None,
+    )
 
 
 def predict(
@@ -164,20 +130,19 @@ def predict(
     anchors_key: str | None = None,
     key_added: str = "dpvae",
     min_share: float = 0.5,
-    chunk_size: int = 10_000,
+    chunk_size: int = CHUNK_SIZE,
     copy: bool = False,
 ) -> Any:
     """Place the cells of an AnnData, and write the positions into it.
 
-    Genes are matched by name: those that the model does not know are dropped. Of those that the
-    query lacks a warning tells; where they are z-scored by `SectionScaler`, they count as having
-    the mean of the reference, else as 0.
+    Genes are matched by name, and those that the model does not know are dropped. A warning counts
+    those that the query lacks. Where `SectionScaler` z-scores them, they are taken to have the
+    mean of the reference, else to be 0.
 
     Parameters
     ----------
-    model : AnnDataModel or estimator
-        What `fit` returned; a fitted pipeline with `feature_names_in_`; or what joblib loads
-        from a file that the command ``sklearn-dpvae fit`` wrote.
+    model : SpatialModel or estimator
+        What `fit` returned, or a fitted pipeline with `feature_names_in_`.
     adata : AnnData
         The query. In backed mode its expression is read by chunks of rows, and results are kept
         in memory.
@@ -211,8 +176,9 @@ def predict(
         ``.obs["dpvae_std"]`` : float
             Spread of each cell, in the units of the reference, where the estimator offers it.
         ``.uns["dpvae"]`` : dict
-            Where this comes from: version of this package, parameters (as JSON), names of
-            the model's genes, and how many of them the query lacks.
+            Where this comes from: version of this package and of the one that fitted the model,
+            parameters (as JSON), names of the model's genes and how many of them the query lacks,
+            layer, and unit of the positions.
 
     Raises
     ------
@@ -234,12 +200,7 @@ def predict(
     --------
     See `fit`.
     """
-    model = _as_model(model)
-    check_is_fitted(model.pipeline)
-    if adata.n_obs == 0:
-        raise ValueError("adata has no cells to place: its .n_obs is 0.")
-    if not isinstance(chunk_size, int | np.integer) or chunk_size < 1:
-        raise ValueError(f"chunk_size must be a whole number of 1 or more, got {chunk_size!r}.")
+    model = as_spatial_model(model)
     if copy:
         if adata.isbacked:
             raise ValueError(
@@ -250,40 +211,27 @@ def predict(
     layer = model.layer if layer == "auto" else layer
     X, genes = find_expression(adata, "adata", layer)
     genes = _unique(genes)
-    sections = _sections(adata, section_key, model.section_key)
-    anchors = _anchors(adata, anchors_key)
-
-    chunks = _chunks(X, genes, model.genes, min_share, chunk_size)
-    missing = ~np.isin(model.genes, genes)
-    found = _place(model.pipeline, chunks, sections, anchors, missing)
-
-    adata.obsm[f"spatial_{key_added}"] = found["coords"]
-    if "latents" in found:
-        adata.obsm[f"X_{key_added}"] = found["latents"]
-    if "std" in found:
-        adata.obs[f"{key_added}_std"] = found["std"]
-    adata.uns[key_added] = _provenance(model, missing, layer)
+    found = model.answers(
+        X,
+        genes=genes,
+        sections=_sections(adata, section_key, model.section_key),
+        anchors=_anchors(adata, anchors_key),
+        min_share=min_share,
+        chunk_size=chunk_size,
+    )
+    adata.obsm[f"spatial_{key_added}"] = found.coords
+    if found.latents is not None:
+        adata.obsm[f"X_{key_added}"] = found.latents
+    if found.std is not None:
+        adata.obs[f"{key_added}_std"] = found.std
+    adata.uns[key_added] = _provenance(model, genes, layer)
     return adata if copy else None
 
 
-def _as_model(model: Any) -> AnnDataModel:
-    if isinstance(model, AnnDataModel):
-        return model
-    if isinstance(model, Mapping) and {"pipeline", "genes"} <= model.keys():
-        return AnnDataModel(model["pipeline"], np.asarray(model["genes"]).astype(str))
-    if not isinstance(model, BaseEstimator):
-        raise TypeError(
-            f"model is a {type(model).__name__}, not what fit returns nor a fitted pipeline. Is "
-            "the order of the arguments (model, adata)?"
-        )
-    names = getattr(model, "feature_names_in_", None)
-    if names is None:
-        raise TypeError(
-            f"this {type(model).__name__} does not know the names of its genes. Fit it by "
-            "sklearn_dpvae.anndata.fit or on a pandas DataFrame, or give them as "
-            "AnnDataModel(pipeline, genes)."
-        )
-    return AnnDataModel(model, np.asarray(names).astype(str))
+def _gene_ids(adata: Any, layer: str | None) -> np.ndarray | None:
+    from_raw = layer == "raw" and layer not in adata.layers and adata.raw is not None
+    table = adata.raw.var if from_raw else adata.var
+    return np.asarray(table["gene_ids"]) if "gene_ids" in table else None
 
 
 def _unique(names: Any) -> np.ndarray:
@@ -321,63 +269,6 @@ def _anchors(adata: Any, key: str | None) -> np.ndarray | None:
     return np.asarray(adata.obsm[key], dtype=np.float64)
 
 
-def _chunks(
-    X: Any, genes: np.ndarray, wanted: np.ndarray, min_share: float, size: int
-) -> Iterator[tuple[slice, Any]]:
-    """Blocks of rows in memory, with the model's columns."""
-    for start in range(0, X.shape[0], size):
-        rows = slice(start, min(start + size, X.shape[0]))
-        part = X[rows]
-        if hasattr(part, "compute"):  # dask
-            part = part.compute()
-        part = part if sparse.issparse(part) else np.asarray(part)
-        with warnings.catch_warnings():
-            if start:  # The first block has said which genes are missing.
-                warnings.filterwarnings("ignore", message=".* genes are missing in the query")
-            part = align_genes(part, genes, wanted, min_share=min_share)
-        yield rows, part
-
-
-def _place(
-    pipeline: Any,
-    chunks: Iterator[tuple[slice, Any]],
-    sections: np.ndarray | None,
-    anchors: np.ndarray | None,
-    missing: np.ndarray,
-) -> dict[str, np.ndarray]:
-    """Positions, latents and spreads; as much as possible is done block by block.
-
-    A step that looks at all cells of the query needs them at once, but after the steps before
-    it, which as a rule have left few columns.
-    """
-    pipeline = getattr(pipeline, "best_estimator_", pipeline)  # of a search
-    steps = [step for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else [pipeline]
-    steps = [step for step in steps if step not in (None, "passthrough")]
-    *transformers, final = steps
-    alone = [getattr(step, "query", None) != "new_section" for step in transformers]
-    n_alone = alone.index(False) if False in alone else len(alone)
-    jointly = anchors is not None or getattr(final, "reconstruction", None) == "mds"
-    options = {} if anchors is None else {"anchors": anchors}
-
-    def labels(rows: slice) -> np.ndarray | None:
-        return None if sections is None else sections[rows]
-
-    def finish(X: Any, rows: slice, missing: np.ndarray) -> dict[str, np.ndarray]:
-        X, _ = transform_by(transformers[n_alone:], X, labels(rows), missing)
-        return _answers(final, X, labels(rows), options)
-
-    blocks: list[Any] = []
-    left = missing
-    for rows, X in chunks:
-        X, left = transform_by(transformers[:n_alone], X, labels(rows), missing)
-        blocks.append(X if jointly or n_alone < len(transformers) else finish(X, rows, left))
-    if isinstance(blocks[0], dict):
-        return {name: np.concatenate([b[name] for b in blocks]) for name in blocks[0]}
-    if sparse.issparse(blocks[0]):
-        return finish(sparse.vstack(blocks, format="csr"), slice(None), left)
-    return finish(np.concatenate(blocks), slice(None), left)
-
-
 def _labels_for_fit(pipeline: Any, sections: np.ndarray | None) -> dict[str, Any]:
     """The labels as a keyword of `fit`, which a search hands on as it is."""
     if sections is None:
@@ -398,27 +289,8 @@ def _labels_for_fit(pipeline: Any, sections: np.ndarray | None) -> dict[str, Any
     return {}
 
 
-def _answers(
-    final: Any, X: Any, sections: np.ndarray | None, options: dict
-) -> dict[str, np.ndarray]:
-    """What the last step says of cells: positions, and latents and spreads if it has them."""
-    options = {**options, **sections_for(final, "predict", sections)}
-    if "return_std" in inspect.signature(final.predict).parameters:
-        options["return_std"] = True
-    placed = final.predict(X, **options)
-    found = {}
-    if isinstance(placed, tuple):
-        placed, found["std"] = placed
-    found["coords"] = np.asarray(placed).reshape(len(placed), -1)
-    if hasattr(final, "transform"):
-        found["latents"] = final.transform(X)
-    return found
-
-
-def _provenance(model: AnnDataModel, missing: np.ndarray, layer: str | None) -> dict[str, Any]:
+def _provenance(model: SpatialModel, genes: np.ndarray, layer: str | None) -> dict[str, Any]:
     """Where results come from, in types that .h5ad files hold."""
-    from . import __version__
-
     params = {
         name: value
         for name, value in model.pipeline.get_params().items()
@@ -426,9 +298,11 @@ def _provenance(model: AnnDataModel, missing: np.ndarray, layer: str | None) -> 
     }
     return {
         "version": __version__,
+        "model_version": model.version or "unknown",
         "estimator": type(model.pipeline).__name__,
         "params": json.dumps(params, default=repr),
-        "genes": np.asarray(model.genes).astype(str),
-        "n_genes_missing": int(missing.sum()),
+        "genes": model.genes,
+        "n_genes_missing": int((~np.isin(model.genes, genes)).sum()),
         "layer": "X" if layer is None else layer,
+        "unit": model.unit or "unknown",
     }

@@ -214,7 +214,9 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         projected, projected_around = (part @ pca.components_.T for part in (own, around))
 
         validate_data(self, X, skip_check_array=True)
-        self.components_ = pca.components_
+        # PCA leaves a view. Copied whole it keeps the order of its axes in a pickle, too, and so
+        # the last bits of every product with it.
+        self.components_ = pca.components_.copy(order="K")
         self.mean_ = mean
         self.feature_weights_ = feature_weights
         self.component_weights_ = smoothness_weights(

@@ -50,7 +50,7 @@ def gene_importances(
 
     Parameters
     ----------
-    model : DPVAESpatialRegressor, Pipeline or AnnDataModel
+    model : DPVAESpatialRegressor, Pipeline or SpatialModel
         A fitted model. In a pipeline, the first steps keep genes apart (normalization, selection,
         scaling), and the expression after them is what is varied. Later steps that mix genes, such
         as `SpatialPCA`, are differentiated through.

@@ -16,8 +16,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 
 import sklearn_dpvae  # noqa: E402
 import sklearn_dpvae.anndata as dpa  # noqa: E402
-from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
-from sklearn_dpvae._persistence.archive import load, save  # noqa: E402
+from sklearn_dpvae import SpatialModel, load, make_spatial_pipeline, save  # noqa: E402
 from sklearn_dpvae.preprocessing import LogNormalizer  # noqa: E402
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
@@ -59,6 +58,20 @@ def test_fit_is_the_pipeline_on_counts_positions_and_sections(tissue, adata, mod
     )
     np.testing.assert_array_equal(model.genes, tissue.genes)
     assert model.section_key == "section"
+    assert model.spatial_key == "spatial"
+    assert model.version == sklearn_dpvae.__version__
+    assert model.whole_counts
+    assert model.median_depth == np.median(np.asarray(tissue.X.sum(axis=1)))
+    assert model.gene_ids is None
+
+
+def test_identifiers_of_genes_are_kept(adata):
+    adata.var["gene_ids"] = [f"ENSG{i:05}" for i in range(60)]
+    assert dpa.fit(adata, **SMALL).gene_ids[3] == "ENSG00003"
+    few = adata[:, :40].copy()
+    few.raw = adata
+    assert len(dpa.fit(few, layer="raw", **SMALL).gene_ids) == 60
+    assert len(dpa.fit(few, **SMALL).gene_ids) == 40
 
 
 def test_spread_is_written_where_the_estimator_has_one(adata, model, monkeypatch):
@@ -81,7 +94,8 @@ def test_provenance_survives_a_file(adata, model, tmp_path):
     back = anndata.read_h5ad(tmp_path / "placed.h5ad")
     np.testing.assert_array_equal(back.obsm["spatial_dpvae"], adata.obsm["spatial_dpvae"])
     told = back.uns["dpvae"]
-    assert told["version"] == sklearn_dpvae.__version__
+    assert told["version"] == told["model_version"] == sklearn_dpvae.__version__
+    assert told["unit"] == "unknown"
     assert told["estimator"] == "SpatialPipeline"
     assert told["layer"] == "X"
     assert told["n_genes_missing"] == 0
@@ -179,11 +193,11 @@ def test_section_key_of_another_name_and_of_none(tissue, adata, model):
     pipeline = make_spatial_pipeline(**SMALL).fit(counts, tissue.coords)
     alone = dpa.fit(adata, section_key=None, **SMALL)
     assert alone.section_key is None
-    alone.predict(adata)
+    dpa.predict(alone, adata)
     np.testing.assert_array_equal(adata.obsm["spatial_dpvae"], pipeline.predict(counts))
     # A query without the column is one section.
     del adata.obs["section"]
-    model.predict(adata)
+    dpa.predict(model, adata)
     np.testing.assert_array_equal(
         adata.obsm["spatial_dpvae"], model.pipeline.predict(counts, sections=None)
     )
@@ -253,28 +267,28 @@ def test_scanpy_goes_on_from_here(adata, model):
     assert adata.obsp["connectivities"].shape == (300, 300)
 
 
-def test_model_is_saved_and_loaded(adata, model, tmp_path):
+def test_model_is_saved_and_loaded(adata, tmp_path):
+    model = dpa.fit(adata, unit="µm", **SMALL)
+    first = dpa.predict(model, adata, copy=True)
     save(model, tmp_path / "model.dpvae")
     loaded = load(tmp_path / "model.dpvae")
-    assert isinstance(loaded, dpa.AnnDataModel)
-    first, second = loaded.predict(adata, copy=True), model.predict(adata, copy=True)
-    np.testing.assert_array_equal(first.obsm["spatial_dpvae"], second.obsm["spatial_dpvae"])
+    assert isinstance(loaded, SpatialModel)
+    second = dpa.predict(loaded, adata, copy=True)
+    for key in ("spatial_dpvae", "X_dpvae"):
+        np.testing.assert_array_equal(first.obsm[key], second.obsm[key])
+    assert second.uns["dpvae"]["unit"] == "µm"
+    assert first.uns["dpvae"].keys() == second.uns["dpvae"].keys()
 
 
-def test_models_of_other_origin(tissue, adata, model):
+def test_pipeline_fitted_on_a_data_frame(tissue, adata, model):
     dpa.predict(model, adata)
     expected = adata.obsm["spatial_dpvae"]
     labels = tissue.sections.astype(str)
-    # As the command line writes it.
-    dpa.predict({"pipeline": model.pipeline, "genes": tissue.genes}, adata, section_key="section")
-    np.testing.assert_array_equal(adata.obsm["spatial_dpvae"], expected)
-    # Fitted on a data frame.
     frame = pandas.DataFrame(tissue.X.toarray().astype(np.float32), columns=tissue.genes)
     pipeline = make_spatial_pipeline(**SMALL).fit(frame, tissue.coords, sections=labels)
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="X does not have valid feature names")
-        dpa.predict(pipeline, adata, section_key="section")
+    dpa.predict(pipeline, adata, section_key="section")
     np.testing.assert_allclose(adata.obsm["spatial_dpvae"], expected, rtol=1e-3, atol=1)
+    assert adata.uns["dpvae"]["model_version"] == "unknown"
 
 
 def test_any_estimator_can_be_fitted(tissue, adata):

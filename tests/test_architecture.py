@@ -28,6 +28,7 @@ LAYERS = [
     {"_fitted"},
     {"_regressor"},
     {"pipeline"},
+    {"_spatial_model"},
     {"_persistence", "anndata", "inspection"},
     {"plotting"},
     {"cli"},

@@ -2,6 +2,7 @@
 
 import csv
 import os
+import pickle
 import re
 import runpy
 import subprocess
@@ -11,11 +12,15 @@ from pathlib import Path
 import joblib
 import numpy as np
 import pytest
+from sklearn.base import BaseEstimator, RegressorMixin, TransformerMixin
+from sklearn.neighbors import KNeighborsRegressor
 from sklearn.utils import Bunch
 
 import sklearn_dpvae
-from sklearn_dpvae.cli import _demo, _main, main
-from sklearn_dpvae.cli._files import load_model, replacing, save_model
+import sklearn_dpvae.anndata as dpa
+from sklearn_dpvae import SpatialModel, SpatialPipeline, make_spatial_pipeline
+from sklearn_dpvae.cli import _demo, main
+from sklearn_dpvae.cli._files import load_model
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.metrics import distance_correlation, neighborhood_hits, procrustes_disparity
 
@@ -25,21 +30,42 @@ pandas = pytest.importorskip("pandas")
 FAST = ["--quiet", "--set", "max_epochs=1", "--set", "hidden_layer_sizes=(8,)"]
 
 
-class Placer:
-    """Stands for a fitted pipeline: a cell's place is its counts of the first genes, or -1."""
+class Marker(TransformerMixin, BaseEstimator):
+    """Stands for preprocessing: what is missing is -1, and another section is 1000 away."""
+
+    def __init__(self, query="same_section"):
+        self.query = query
+
+    def fit(self, X, y=None):
+        return self
+
+    def transform(self, X, *, missing_genes=None):
+        X = X.toarray().astype(float) + (1000 if self.query == "new_section" else 0)
+        X[:, missing_genes] = -1
+        return X
+
+
+class Placer(RegressorMixin, BaseEstimator):
+    """Stands for a fitted regressor: a cell's place is its counts of the first genes."""
 
     def __init__(self, n_dims=2):
-        self.n_dims, self.query, self.seen = n_dims, None, None
+        self.n_dims = n_dims
 
-    def set_params(self, scale__query):
-        self.query = scale__query
+    def fit(self, X, y):
+        return self
 
-    def predict(self, X, *, sections=None, missing_genes=None, return_std=False):
-        coords = X[:, : self.n_dims].toarray().astype(float)
-        coords[:, missing_genes[: self.n_dims]] = -1
-        if self.query is not None:
-            coords += 1000 if self.query == "new_section" else 0
+    def __sklearn_is_fitted__(self):
+        return True
+
+    def predict(self, X, *, sections=None, return_std=False):
+        coords = X[:, : self.n_dims]
         return (coords, np.arange(len(coords)) / 10) if return_std else coords
+
+
+def dump_placer(genes, n_dims=2):
+    """Write a model that needs no fit, as a pickle."""
+    pipeline = SpatialPipeline([("mark", Marker()), ("place", Placer(n_dims))])
+    joblib.dump(SpatialModel(pipeline, genes, section_key="section"), "model.joblib")
 
 
 @pytest.fixture
@@ -56,7 +82,7 @@ def files(tmp_path, monkeypatch):
         obsm={"spatial": tissue.coords},
     )
     adata.write_h5ad("section.h5ad")
-    save_model(Path("model.joblib"), Placer(), tissue.genes)
+    dump_placer(tissue.genes)
     return Bunch(tissue=tissue, adata=adata)
 
 
@@ -96,7 +122,7 @@ def test_predict_csv(files, capsys):
 
 @pytest.mark.parametrize(("n_dims", "axes"), [(1, ["x"]), (3, ["x", "y", "z"])])
 def test_predict_csv_in_other_dimensions(files, n_dims, axes):
-    save_model(Path("model.joblib"), Placer(n_dims), files.tissue.genes)
+    dump_placer(files.tissue.genes, n_dims)
     assert main(["predict", "model.joblib", "section.h5ad", "-o", "out.csv", "-q"]) == 0
     assert Path("out.csv").read_text().splitlines()[0].split(",") == ["barcode", *axes, "std"]
 
@@ -112,6 +138,7 @@ def test_predict_h5ad_is_a_copy_of_the_query(files):
     np.testing.assert_array_equal(result.obsm["spatial"], files.tissue.coords)
     assert (result.X != files.tissue.X).nnz == 0
     assert result.obs["age"].tolist() == list(range(60))
+    assert result.obs.columns.tolist() == ["section", "age", "dpvae_std"]
     assert Path("section.h5ad").read_bytes() == before
 
 
@@ -203,47 +230,68 @@ def test_damaged_model(files, capsys, damage):
     assert message.startswith("model.joblib is not a model file, or is damaged")
 
 
-def test_model_of_the_other_format(files, capsys):
-    tissue = files.tissue
-    model = sklearn_dpvae.make_spatial_pipeline(n_estimators=1, max_epochs=1, random_state=0)
-    sklearn_dpvae.save(model.fit(tissue.X, tissue.coords), "model.dpvae")
+def test_pickles_of_a_model_are_read_too(files, capsys):
+    dumped = Path("model.joblib").read_bytes()
+    Path("model.pkl").write_bytes(pickle.dumps(joblib.load("model.joblib")))
+    assert Path("model.pkl").read_bytes() != dumped
+    for name in ("model.joblib", "model.pkl"):
+        assert main(["predict", name, "section.h5ad", "-o", f"{name}.csv", "-q"]) == 0
+    assert Path("model.joblib.csv").read_bytes() == Path("model.pkl.csv").read_bytes()
+
+
+class Bomb:
+    def __reduce__(self):
+        return os.mkdir, ("exploded",)
+
+
+def test_only_what_is_called_a_pickle_is_unpickled(files, capsys):
+    joblib.dump(Bomb(), "model.dpvae")
     message = failure(capsys, "evaluate", "model.dpvae", "section.h5ad")
-    assert "was written by sklearn_dpvae.save" in message
-    assert "sklearn_dpvae.load" in message
+    assert message.startswith("model.dpvae is not a model file that sklearn_dpvae.save wrote")
+    assert "exploded" not in names()
 
 
-@pytest.mark.parametrize(
-    ("content", "message"),
-    [
-        ([1, 2], "is not a model file that"),
-        ({"format": "other"}, "is not a model file that"),
-        ({"format": "sklearn-dpvae model", "genes": []}, "lacks pipeline"),
-    ],
-)
-def test_other_joblib_files(files, capsys, content, message):
+def test_pickle_of_a_pipeline_fitted_on_a_data_frame(files):
+    tissue = files.tissue
+    frame = pandas.DataFrame(tissue.X.toarray(), columns=tissue.genes)
+    joblib.dump(KNeighborsRegressor(1, algorithm="brute").fit(frame, tissue.coords), "knn.joblib")
+    assert main(["predict", "knn.joblib", "section.h5ad", "-o", "out.csv", "-q"]) == 0
+    header = Path("out.csv").read_text().splitlines()[0]
+    assert header == "barcode,x,y"
+    placed = np.loadtxt("out.csv", delimiter=",", skiprows=1, usecols=(1, 2))
+    np.testing.assert_allclose(placed, tissue.coords)
+
+
+def test_models_that_do_not_know_their_genes(files, capsys):
+    pipeline = make_spatial_pipeline(n_estimators=1, max_epochs=1, random_state=0)
+    sklearn_dpvae.save(pipeline.fit(files.tissue.X, files.tissue.coords), "model.dpvae")
+    message = failure(capsys, "evaluate", "model.dpvae", "section.h5ad")
+    assert message.startswith("model.dpvae holds no model that can be used here: this Spatial")
+    assert "SpatialModel(pipeline, genes)" in message
+
+
+def test_damaged_model_file(files, capsys):
+    pipeline = make_spatial_pipeline(random_state=0)
+    sklearn_dpvae.save(SpatialModel(pipeline, ["a"]), "model.dpvae")
+    content = bytearray(Path("model.dpvae").read_bytes())
+    content[len(content) // 2] ^= 255
+    Path("model.dpvae").write_bytes(content)
+    message = failure(capsys, "evaluate", "model.dpvae", "section.h5ad")
+    assert message.startswith("model.dpvae is damaged")
+
+
+@pytest.mark.parametrize("content", [[1, 2], {"format": "other"}, "text"])
+def test_other_joblib_files(files, capsys, content):
     joblib.dump(content, "other.joblib")
-    assert message in failure(capsys, "evaluate", "other.joblib", "section.h5ad")
+    message = failure(capsys, "evaluate", "other.joblib", "section.h5ad")
+    assert message.startswith("other.joblib holds no model that can be used here")
 
 
-def test_model_file_tells_its_version(files):
-    model = load_model("model.joblib")
-    assert model["version"] == sklearn_dpvae.__version__
-    assert model["genes"].tolist() == files.tissue.genes.tolist()
-
-
-def test_a_write_that_fails_leaves_the_old_file(tmp_path):
-    path = tmp_path / "model.joblib"
-    path.write_text("old")
-
-    def write():
-        with replacing(path) as scratch:
-            scratch.write_text("half")
-            raise OSError("disk full")
-
-    with pytest.raises(OSError, match="disk full"):
-        write()
-    assert path.read_text() == "old"
-    assert os.listdir(tmp_path) == ["model.joblib"]
+def test_models_without_a_choice_of_statistics(files, capsys):
+    pipeline = SpatialPipeline([("place", Placer())])
+    joblib.dump(SpatialModel(pipeline, files.tissue.genes), "model.joblib")
+    message = failure(capsys, "evaluate", "model.joblib", "section.h5ad", "--query", "new_section")
+    assert message == "--query: model.joblib has no step that z-scores sections"
 
 
 # evaluate
@@ -300,26 +348,85 @@ def test_evaluate_needs_positions(files, capsys):
 
 
 def test_fit_then_predict_in_another_process_gives_the_same_bytes(files, capsys):
-    argv = ["fit", "section.h5ad", "-o", "fitted.joblib", "--n-top-genes", "8", *FAST]
+    argv = ["fit", "section.h5ad", "-o", "fitted.dpvae", "--n-top-genes", "8", *FAST]
     assert main(argv) == 0
     out, err = capsys.readouterr()
-    assert re.fullmatch(r"fitted in \d+ s; wrote fitted.joblib\n", out)
+    assert re.fullmatch(r"fitted in \d+ s; wrote fitted.dpvae\n", out)
     assert err == ""
-    pipeline = load_model("fitted.joblib")["pipeline"]
+    pipeline = sklearn_dpvae.load("fitted.dpvae").pipeline
     assert pipeline.named_steps["genes"].get_params()["n_top_genes"] == 8
     assert pipeline.named_steps["dpvae"].hidden_layer_sizes == (8,)
     assert pipeline.named_steps["dpvae"].verbose == 0
 
-    predict = ["predict", "fitted.joblib", "section.h5ad", "-q", "-o"]
+    predict = ["predict", "fitted.dpvae", "section.h5ad", "-q", "-o"]
     assert main([*predict, "here.csv"]) == 0
+    in_another_process(*predict, "there.csv")
+    assert Path("here.csv").read_bytes() == Path("there.csv").read_bytes()
+
+
+def in_another_process(*argv, **options):
     environment = os.environ | {"PYTHONPATH": str(Path(sklearn_dpvae.__file__).parents[1])}
-    subprocess.run(
-        [sys.executable, "-m", "sklearn_dpvae", *predict, "there.csv"],
+    return subprocess.run(
+        [sys.executable, *options.pop("python", ()), "-m", "sklearn_dpvae", *argv],
         check=True,
         env=environment,
         capture_output=True,
+        text=True,
     )
-    assert Path("here.csv").read_bytes() == Path("there.csv").read_bytes()
+
+
+def test_model_tells_what_the_fit_knew(files):
+    files.adata.layers["raw_counts"] = files.adata.X.copy()
+    files.adata.obsm["xy"] = files.adata.obsm["spatial"]
+    files.adata.obs["slide"] = files.adata.obs["section"]
+    files.adata.write_h5ad("section.h5ad")
+    keys = ["--layer", "raw_counts", "--spatial-key", "xy", "--section-key", "slide"]
+    argv = ["fit", "section.h5ad", "-o", "m.dpvae", "--unit", "µm", *keys, *FAST]
+    assert main(argv) == 0
+    model = sklearn_dpvae.load("m.dpvae")
+    assert model.version == sklearn_dpvae.__version__
+    assert model.genes.tolist() == files.tissue.genes.tolist()
+    assert (model.layer, model.spatial_key, model.section_key) == ("raw_counts", "xy", "slide")
+    assert (model.unit, model.whole_counts) == ("µm", True)
+    assert model.median_depth == np.median(np.asarray(files.tissue.X.sum(axis=1)))
+
+
+def test_predict_writes_what_anndata_predict_does(files):
+    """Layer and keys are those of the fit, unless others are asked for."""
+    files.adata.layers["counts"] = files.adata.X.copy()
+    files.adata.X = files.adata.X[::-1].copy()
+    files.adata.obs = files.adata.obs.rename(columns={"section": "slide"})
+    files.adata.write_h5ad("section.h5ad")
+    keys = ["--layer", "counts", "--section-key", "slide"]
+    assert main(["fit", "section.h5ad", "-o", "m.dpvae", *keys, *FAST]) == 0
+    model = sklearn_dpvae.load("m.dpvae")
+    for more, options in [([], {}), (["--layer", "X"], {"layer": None})]:
+        assert main(["predict", "m.dpvae", "section.h5ad", "-o", "out.h5ad", "-q", *more]) == 0
+        found = anndata.read_h5ad("out.h5ad")
+        expected = anndata.read_h5ad("section.h5ad")
+        dpa.predict(model, expected, **options)
+        assert set(found.obsm) == set(expected.obsm) == {"spatial", "spatial_dpvae", "X_dpvae"}
+        for key in found.obsm:
+            np.testing.assert_array_equal(found.obsm[key], expected.obsm[key])
+        pandas.testing.assert_frame_equal(found.obs, expected.obs, check_dtype=False)
+        assert found.uns["dpvae"].keys() == expected.uns["dpvae"].keys()
+        for key, value in expected.uns["dpvae"].items():
+            np.testing.assert_array_equal(found.uns["dpvae"][key], value)
+
+
+def test_a_file_without_labels_is_the_section_of_its_name(files):
+    """Each section is answered in its own frame: that of the second is far away."""
+    for name, far in (("section_1", 0.0), ("section_2", 1e6)):
+        part = files.adata[files.adata.obs["section"] == name].copy()
+        del part.obs["section"]
+        part.obsm["spatial"] = part.obsm["spatial"] + far
+        part.write_h5ad(f"{name}.h5ad")
+    assert main(["fit", "section_1.h5ad", "section_2.h5ad", "-o", "m.dpvae", *FAST]) == 0
+    for name, far in (("section_1", False), ("section_2", True)):
+        assert main(["predict", "m.dpvae", f"{name}.h5ad", "-o", "out.h5ad", "-q"]) == 0
+        placed = anndata.read_h5ad("out.h5ad")
+        assert (placed.obsm["spatial_dpvae"] > 5e5).all() == far
+        assert placed.obs.columns.tolist() == ["age", "dpvae_std"]
 
 
 def test_fit_several_files_with_progress(files, capsys):
@@ -327,12 +434,12 @@ def test_fit_several_files_with_progress(files, capsys):
         part = files.adata[files.adata.obs["section"] == name].copy()
         del part.obs["section"]
         part.write_h5ad(f"{name}.h5ad")
-    argv = ["fit", "section_1.h5ad", "section_2.h5ad", "-o", "m.joblib", "--query", "new_section"]
+    argv = ["fit", "section_1.h5ad", "section_2.h5ad", "-o", "m.dpvae", "--query", "new_section"]
     assert main([*argv, *FAST[1:]]) == 0
     err = capsys.readouterr().err
     assert err.startswith("fitting 60 cells x 12 genes, 2 section(s)\n")
     assert "epoch" in err
-    scaler = load_model("m.joblib")["pipeline"].named_steps["scale"]
+    scaler = load_model("m.dpvae").pipeline.named_steps["scale"]
     assert scaler.query == "new_section"
     assert scaler.sections_.tolist() == ["section_1", "section_2"]
 
@@ -350,11 +457,12 @@ def test_fit_several_files_with_progress(files, capsys):
         (["--section-key", "slide"], "section_key='slide'; .obs has 'section', 'age'"),
         (["--spatial-key", "xy"], "spatial_key='xy'; .obsm has 'spatial'"),
         (["-o", "."], "is a folder; name a file"),
+        (["-o", "m.joblib"], "models are not written as pickles; use m.dpvae"),
     ],
 )
 def test_fit_errors(files, capsys, argv, message):
     assert message in failure(
-        capsys, "fit", "section.h5ad", "-o", "fitted.joblib", "--quiet", *argv
+        capsys, "fit", "section.h5ad", "-o", "fitted.dpvae", "--quiet", *argv
     )
     assert names() == ["model.joblib", "section.h5ad"]
 
@@ -362,14 +470,14 @@ def test_fit_errors(files, capsys, argv, message):
 def test_fit_needs_positions(files, capsys):
     del files.adata.obsm["spatial"]
     files.adata.write_h5ad("query.h5ad")
-    message = failure(capsys, "fit", "query.h5ad", "-o", "fitted.joblib")
+    message = failure(capsys, "fit", "query.h5ad", "-o", "fitted.dpvae")
     assert message.startswith("query.h5ad: no positions in obsm['spatial']")
 
 
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_that_cannot_be_written(files, capsys):
     Path("locked").mkdir(mode=0o500)
-    message = failure(capsys, "fit", "section.h5ad", "-o", "locked/model.joblib")
+    message = failure(capsys, "fit", "section.h5ad", "-o", "locked/model.dpvae")
     assert "cannot write to the folder locked" in message
 
 
@@ -377,9 +485,9 @@ def test_folder_that_cannot_be_written(files, capsys):
 def test_real_section_end_to_end(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     section = Path(os.environ["SKLEARN_DPVAE_DATA"]) / "mouse_cortex_seqfishplus.h5ad"
-    assert main(["fit", str(section), "-o", "m.joblib", "-q", "--set", "max_epochs=5"]) == 0
-    assert main(["predict", "m.joblib", str(section), "-o", "o.h5ad", "-q"]) == 0
-    assert main(["evaluate", "m.joblib", str(section), "-q"]) == 0
+    assert main(["fit", str(section), "-o", "m.dpvae", "-q", "--set", "max_epochs=5"]) == 0
+    assert main(["predict", "m.dpvae", str(section), "-o", "o.h5ad", "-q"]) == 0
+    assert main(["evaluate", "m.dpvae", str(section), "-q"]) == 0
     placed = anndata.read_h5ad("o.h5ad")
     assert np.isfinite(placed.obsm["spatial_dpvae"]).all()
     assert float(capsys.readouterr().out.splitlines()[-2].split()[2]) < 0.9
@@ -451,7 +559,7 @@ def test_interrupt(monkeypatch, capsys):
     def interrupt(arguments):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(_main, "demo", interrupt)
+    monkeypatch.setattr(_demo, "demo", interrupt)
     assert main(["demo"]) == 130
     assert capsys.readouterr().err == "sklearn-dpvae: error: interrupted\n"
 
@@ -460,9 +568,23 @@ def test_bugs_show_their_traceback(monkeypatch):
     def fail(arguments):
         raise ZeroDivisionError
 
-    monkeypatch.setattr(_main, "demo", fail)
+    monkeypatch.setattr(_demo, "demo", fail)
     with pytest.raises(ZeroDivisionError):
         main(["demo"])
+
+
+@pytest.mark.parametrize("argv", ["--help", "--version"])
+def test_help_does_not_wait_for_torch(argv):
+    told = in_another_process(argv, python=["-X", "importtime"]).stderr
+    imported = {line.rpartition("|")[2].strip() for line in told.splitlines()}
+    assert "sklearn_dpvae.cli._main" in imported
+    assert not imported & {"torch", "numpy", "sklearn", "scipy"}
+
+
+def test_help_says_that_pickles_run_code(capsys):
+    with pytest.raises(SystemExit):
+        main(["predict", "--help"])
+    assert "A pickle runs code" in " ".join(capsys.readouterr().out.split())
 
 
 def test_module_is_the_program(monkeypatch, capsys):

@@ -12,8 +12,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import PolynomialFeatures
 from sklearn.utils import estimator_html_repr
 
-from sklearn_dpvae import DPVAESpatialRegressor, SpatialPipeline, make_spatial_pipeline
-from sklearn_dpvae.anndata import AnnDataModel
+from sklearn_dpvae import (
+    DPVAESpatialRegressor,
+    SpatialModel,
+    SpatialPipeline,
+    make_spatial_pipeline,
+)
 from sklearn_dpvae.decomposition import SpatialPCA
 from sklearn_dpvae.inspection import gene_importances, marker_genes
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
@@ -156,7 +160,7 @@ def test_names_and_sampling(tissue):
     assert first.genes[3] == "x3"
     np.testing.assert_array_equal(first.importances, again.importances)
     assert not np.array_equal(first.importances, other.importances)
-    named = gene_importances(AnnDataModel(model, tissue.genes), tissue.X, max_cells=50)
+    named = gene_importances(SpatialModel(model, tissue.genes), tissue.X, max_cells=50)
     np.testing.assert_array_equal(named.genes, tissue.genes)
     np.testing.assert_array_equal(named.importances, first.importances)
 

@@ -4,11 +4,11 @@ A file is a zip archive, stored without compression:
 
 * ``manifest.json``: the format, its version, the versions of the packages that wrote it, and
   the sha256 of every other member;
-* ``model.json``: the tree of objects, each as the name of its class with its parameters and
-  attributes;
+* ``model.json``: the tree of objects, each as the registered name of its class, the arguments of
+  its constructor and what it has learned;
 * ``arrays/0.npy`` ...: numbers, weights among them, in NumPy's format without pickles.
 
-Only classes of `_persistence_classes` are ever built. Stands on `_persistence_objects`.
+Only classes of the registry are ever built. Imports the codec.
 """
 
 import hashlib
@@ -24,13 +24,25 @@ import sklearn
 import torch
 from sklearn.exceptions import InconsistentVersionWarning
 
+from .. import __version__
 from .._utils.files import replacing
 from .codec import Decoder, Encoder
 
 FORMAT = "sklearn-dpvae model"
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 
 _MANIFEST, _MODEL = "manifest.json", "model.json"
+# What a tree that `save` did not write can make of the decoding.
+_MALFORMED = (
+    AttributeError,
+    IndexError,
+    KeyError,
+    RecursionError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+)
+
 # A fixed date makes equal models equal files.
 _DATE = (1980, 1, 1, 0, 0, 0)
 
@@ -41,9 +53,9 @@ def save(model: Any, path: "str | os.PathLike[str]") -> None:
     Parameters
     ----------
     model : estimator
-        A `DPVAESpatialRegressor`, or a `SpatialPipeline` or scikit-learn `Pipeline` of
-        estimators of this package and of the scikit-learn transformers named in the notes; or
-        what `sklearn_dpvae.anndata.fit` returns. Fitted, as a rule.
+        A `DPVAESpatialRegressor`; a `SpatialPipeline` or scikit-learn `Pipeline` of estimators
+        of this package and of the scikit-learn transformers named in the notes; or a
+        `SpatialModel`, which holds such a pipeline and the names of its genes. Fitted, as a rule.
     path : str or path-like
         File to write. It takes the place of an older one once it is complete, not before.
 
@@ -70,6 +82,9 @@ def save(model: Any, path: "str | os.PathLike[str]") -> None:
     same versions of NumPy and torch. It can be fine-tuned by `partial_fit`; the state of the
     optimizer is not kept, neither here nor by the estimator itself.
 
+    Nothing in a file names a module of this package that is private, so that files outlive its
+    reorganizations.
+
     Transformers of scikit-learn that are known: ``StandardScaler``, ``MinMaxScaler``,
     ``MaxAbsScaler``, ``RobustScaler``, ``Normalizer``, ``PCA``, ``TruncatedSVD`` and
     ``VarianceThreshold``. Use joblib for models with other ones.
@@ -91,8 +106,6 @@ def save(model: Any, path: "str | os.PathLike[str]") -> None:
     >>> bool((loaded.predict(tissue.X) == model.predict(tissue.X)).all())
     True
     """
-    from .. import __version__
-
     encoder = Encoder()
     tree = encoder.encode(model, type(model).__name__)
     members = {_MODEL: _to_json(tree), **encoder.members}
@@ -130,8 +143,8 @@ def load(path: "str | os.PathLike[str]") -> Any:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is of another kind, is damaged, was changed since it was written, or has a
-        format that is newer than this package.
+        If the file is of another kind, is damaged, was changed since it was written, has a
+        format that is newer than this package, or holds a class that this version lacks.
 
     Warns
     -----
@@ -163,10 +176,10 @@ def load(path: "str | os.PathLike[str]") -> Any:
         tree = json.loads(members[_MODEL])
         decoder = Decoder(members)
         model = decoder.decode(tree)
-    except (KeyError, TypeError, AttributeError, IndexError, RecursionError, ValueError) as error:
+    except _MALFORMED as error:
         raise ValueError(
             f"the model in {path} cannot be rebuilt ({error}). It was written by sklearn-dpvae "
-            f"{_version(manifest, 'sklearn_dpvae')}."
+            f"{_version(manifest, 'sklearn_dpvae')}; this is {__version__}."
         ) from error
     _warn_of_versions(decoder.foreign, manifest)
     return model
@@ -221,12 +234,15 @@ def _check_manifest(data: bytes, path: Path) -> dict:
         is_ours = well_formed = False
     if not is_ours or not well_formed:
         raise ValueError(f"{path} is not a model file that sklearn_dpvae.save wrote.")
-    if not 1 <= version <= FORMAT_VERSION:
-        from .. import __version__
-
+    if version < FORMAT_VERSION:
+        raise ValueError(
+            f"{path} has format version {version}, which was never released and cannot be read. "
+            "Fit the model again."
+        )
+    if version > FORMAT_VERSION:
         raise ValueError(
             f"{path} has format version {version}, but sklearn-dpvae {__version__} reads up to "
-            f"{FORMAT_VERSION}. It was written by sklearn-dpvae "
+            f"version {FORMAT_VERSION}. It was written by sklearn-dpvae "
             f"{_version(manifest, 'sklearn_dpvae')}: update with "
             "'pip install --upgrade sklearn-dpvae'."
         )

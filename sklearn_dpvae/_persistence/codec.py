@@ -1,8 +1,9 @@
 """Objects as JSON and arrays, and back.
 
-Stands on the net and on the list of classes that may be named.
+Imports the network and the list of classes that may be named.
 """
 
+import dataclasses
 import io
 import math
 import warnings
@@ -14,9 +15,10 @@ import scipy.sparse as sp
 import torch
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
-from torch import nn
 
-from .registry import class_of, is_name, name_of
+from .._network.dpvae import DPVAE
+from .._network.random import own_generators
+from .registry import class_of, is_attribute, is_foreign, name_of
 
 # Kinds of dtypes that are plain numbers or text: bool, integers, floats, complex, str, bytes.
 _ARRAY_KINDS = "biufcUS"
@@ -24,14 +26,17 @@ _ARRAY_KINDS = "biufcUS"
 # Parameters that hold what cannot or should not travel, and are saved as None.
 _LEFT_OUT = {"callbacks": "callbacks", "memory": "a cache of this machine"}
 
-_MODULE_BASICS = set(vars(nn.Module()))
-
 
 class Encoder:
     """Turns objects into JSON, with arrays set aside as members of the archive.
 
     Plain values stay as they are; everything else becomes an object of one key, which begins
-    with a dollar sign and says what it is.
+    with a dollar sign and says what it is. An ``$object`` is the name of its class, the arguments
+    that its constructor takes, and what it has learned since:
+
+    * an estimator: its parameters, and its other attributes;
+    * a dataclass: its fields;
+    * a `DPVAE`: its `config`, and its state_dict.
     """
 
     def __init__(self) -> None:
@@ -94,45 +99,36 @@ class Encoder:
             self._seen[id(array)] = array, name
         return self._seen[id(array)][1]
 
-    def _tensor(self, tensor: "torch.Tensor | None", where: str) -> "str | None":
-        return None if tensor is None else self._array(tensor.detach().cpu().numpy(), where)
-
     def _object(self, value: Any, where: str) -> dict:
         name = name_of(type(value))
         if name is None:
             self._refuse(value, where)
-        if isinstance(value, nn.Module):
-            return {"$module": [name, self._module(value, where)]}
-        attributes = dict(vars(value))
-        params: dict = {}
-        if isinstance(value, BaseEstimator):
-            params = {key: attributes.pop(key) for key in value.get_params(deep=False)}
-            for key, what in _LEFT_OUT.items():
-                if params.get(key) is not None and not isinstance(params[key], str):
-                    if params[key] not in ([], ()):
-                        warnings.warn(
-                            f"{where}.{key} holds {what} and is saved as None.",
-                            UserWarning,
-                            stacklevel=2,
-                        )
-                    params[key] = None
+        given: dict[str, Any] = {}
+        learned: dict[str, Any] = {}
+        if isinstance(value, DPVAE):
+            given = value.config
+            learned = {key: item.detach().numpy() for key, item in value.state_dict().items()}
+        elif isinstance(value, BaseEstimator):
+            learned = dict(vars(value))
+            given = {key: learned.pop(key) for key in value.get_params(deep=False)}
+            self._leave_out(given, where)
+        else:
+            given = {f.name: getattr(value, f.name) for f in dataclasses.fields(value)}
         return {
-            "$object": [
-                name,
-                self._attributes(params, where),
-                self._attributes(attributes, where),
-            ]
+            "$object": [name, self._attributes(given, where), self._attributes(learned, where)]
         }
 
-    def _module(self, module: nn.Module, where: str) -> dict:
-        plain = {k: v for k, v in vars(module).items() if k not in _MODULE_BASICS}
-        return {
-            "attributes": self._attributes({**plain, "training": module.training}, where),
-            "parameters": {k: self._tensor(v, where) for k, v in module._parameters.items()},
-            "buffers": {k: self._tensor(v, where) for k, v in module._buffers.items()},
-            "transient": sorted(module._non_persistent_buffers_set),
-            "children": self._attributes(module._modules, where),
-        }
+    def _leave_out(self, params: dict, where: str) -> None:
+        """Set parameters to None that hold what cannot or should not travel."""
+        for key, what in _LEFT_OUT.items():
+            if params.get(key) is not None and not isinstance(params[key], str):
+                if params[key] not in ([], ()):
+                    warnings.warn(
+                        f"{where}.{key} holds {what} and is saved as None.",
+                        UserWarning,
+                        stacklevel=2,
+                    )
+                params[key] = None
 
     def _refuse(self, value: Any, where: str) -> NoReturn:
         kind = f"{type(value).__module__}.{type(value).__qualname__}"
@@ -170,7 +166,6 @@ class Decoder:
             "$csr": self._csr,
             "$random_state": self._random_state,
             "$object": self._object,
-            "$module": self._module,
         }
         if tag not in build:
             raise ValueError(f"unknown tag {tag!r}")
@@ -216,56 +211,44 @@ class Decoder:
         rng.set_state(tuple(self.decode(state)))
         return rng
 
-    def _class(self, name: str, kind: type = object) -> Any:
-        cls, foreign = class_of(name)
-        if not issubclass(cls, kind):
-            raise ValueError(f"{name} is not a {kind.__name__}")
-        if foreign and cls is not Pipeline:  # which learns nothing itself
-            self.foreign.add(cls.__name__)
-        return cls
-
     def _object(self, content: list) -> Any:
-        name, params, attributes = content
-        cls = self._class(name)
-        if issubclass(cls, nn.Module):
-            raise ValueError(f"{name} is a module")
+        name, given, learned = content
+        cls: Any = class_of(name)
+        if is_foreign(name) and cls is not Pipeline:  # which learns nothing itself
+            self.foreign.add(cls.__name__)
+        arguments = {key: self.decode(item) for key, item in given.items()}
+        if cls is DPVAE:
+            return _network(arguments, {key: self.decode(item) for key, item in learned.items()})
         if issubclass(cls, BaseEstimator):
-            unknown = params.keys() - set(cls._get_param_names())
-            if unknown:
-                raise ValueError(
-                    f"{cls.__name__} has no parameter {', '.join(sorted(unknown))} any more"
-                )
-            # Parameters that are newer than the file take their defaults.
-            built = cls(**{key: self.decode(item) for key, item in params.items()})
+            known = set(cls._get_param_names())
         else:
-            built = cls.__new__(cls)
-        built.__dict__.update(self._attributes(attributes))
+            known = {field.name for field in dataclasses.fields(cls)}
+        unknown = sorted(arguments.keys() - known)
+        if unknown:
+            raise ValueError(f"{cls.__name__} has no parameter {', '.join(unknown)} any more")
+        # Parameters that are newer than the file take their defaults.
+        built = cls(**arguments)
+        for key, item in learned.items():
+            if not is_attribute(key):
+                raise ValueError(f"no attribute may have the name {key!r}")
+            vars(built)[key] = self.decode(item)
         return built
 
-    def _attributes(self, attributes: dict) -> dict:
-        for name in attributes:
-            if not is_name(name):
-                raise ValueError(f"{name!r} is no name of an attribute")
-        return {name: self.decode(item) for name, item in attributes.items()}
 
-    def _tensor(self, name: "str | None") -> "torch.Tensor | None":
-        return None if name is None else torch.from_numpy(self._array(name))
-
-    def _module(self, content: list) -> nn.Module:
-        name, parts = content
-        cls = self._class(name, nn.Module)
-        module = cls.__new__(cls)
-        nn.Module.__init__(module)
-        for key, item in parts["parameters"].items():
-            tensor = self._tensor(item)
-            module.register_parameter(key, None if tensor is None else nn.Parameter(tensor))
-        for key, item in parts["buffers"].items():
-            persistent = key not in parts["transient"]
-            module.register_buffer(key, self._tensor(item), persistent=persistent)
-        for key, item in parts["children"].items():
-            module.add_module(key, self.decode(item))
-        attributes = self._attributes(parts["attributes"])
-        if attributes.keys() & (_MODULE_BASICS - {"training"}):
-            raise ValueError(f"{name} has an attribute that torch keeps for itself")
-        module.__dict__.update(attributes)
-        return module
+def _network(config: dict[str, Any], state: dict[str, np.ndarray]) -> DPVAE:
+    """Networks, on the CPU and in evaluation mode."""
+    # Weights drawn by the constructor are replaced: the caller's generator is left alone.
+    with own_generators(0, "cpu"):
+        # Without memory first: a small file cannot ask for a large network.
+        with torch.device("meta"):
+            expected = DPVAE(**config).state_dict()
+        if state.keys() != expected.keys():
+            odd = ", ".join(sorted(state.keys() ^ expected.keys()))
+            raise ValueError(f"the file and the network differ in the weights {odd}")
+        tensors = {key: torch.from_numpy(array) for key, array in state.items()}
+        for key, tensor in tensors.items():
+            if (tensor.shape, tensor.dtype) != (expected[key].shape, expected[key].dtype):
+                raise ValueError(f"the weights {key} have another shape or type than the network")
+        module = DPVAE(**config)
+    module.load_state_dict(tensors)
+    return module.eval()

@@ -1,66 +1,64 @@
-"""Which classes a model file may name.
+"""Which classes a model file may name, and under which names.
 
-Classes of this package that hold learned state, and few of scikit-learn's and torch's. They are
+A class goes by a public name, wherever its module is: move the module and change the right-hand
+side here, and files written before load as they did. A name, once released, stays. Classes are
 looked up when a file names them, so this module imports none of them.
 """
 
 import importlib
 import re
 
-# Modules of this package all of whose own classes may be built.
-_OWN = {
-    "_fitted.frames",
-    "_fitted.model",
-    "_network.blocks",
-    "_network.inputs",
-    "_network.noise",
-    "_network.layers",
-    "_network.likelihoods",
-    "_network.dpvae",
-    "_regressor",
-    "_fitted.uncertainty",
-    "anndata",
-    "decomposition",
-    "feature_selection._selectors",
-    "masks",
-    "metrics._procrustes",
-    "pipeline",
-    "preprocessing",
-    "reconstruction._anchored_mds",
-}
-
-# By the module that is public.
-_FOREIGN = {
-    "sklearn.pipeline": {"Pipeline"},
-    "sklearn.preprocessing": {
-        "MaxAbsScaler",
-        "MinMaxScaler",
-        "Normalizer",
-        "RobustScaler",
-        "StandardScaler",
-    },
-    "sklearn.decomposition": {"PCA", "TruncatedSVD"},
-    "sklearn.feature_selection": {"VarianceThreshold"},
-    "torch.nn": {
-        "Dropout",
-        "Embedding",
-        "GELU",
-        "Identity",
-        "LayerNorm",
-        "Linear",
-        "ModuleDict",
-        "ModuleList",
-        "ReLU",
-        "Sequential",
-        "SiLU",
-        "Tanh",
-    },
-}
-
 _PACKAGE = __package__.partition(".")[0]
 
+# Of this package: the name in a file, and where the class is now.
+_OWN = {
+    "sklearn_dpvae.DPVAESpatialRegressor": "_regressor.DPVAESpatialRegressor",
+    "sklearn_dpvae.SpatialModel": "_spatial_model.model.SpatialModel",
+    "sklearn_dpvae.decomposition.SpatialPCA": "decomposition.SpatialPCA",
+    "sklearn_dpvae.feature_selection.HighlyVariableGenes": (
+        "feature_selection._selectors.HighlyVariableGenes"
+    ),
+    "sklearn_dpvae.feature_selection.SpatiallyVariableGenes": (
+        "feature_selection._selectors.SpatiallyVariableGenes"
+    ),
+    "sklearn_dpvae.masks.ClusterMask": "masks.ClusterMask",
+    "sklearn_dpvae.masks.KNNMask": "masks.KNNMask",
+    "sklearn_dpvae.masks.RadiusMask": "masks.RadiusMask",
+    "sklearn_dpvae.metrics.ProcrustesTransform": "metrics._procrustes.ProcrustesTransform",
+    "sklearn_dpvae.pipeline.SpatialPipeline": "pipeline.SpatialPipeline",
+    "sklearn_dpvae.preprocessing.LogNormalizer": "preprocessing.LogNormalizer",
+    "sklearn_dpvae.preprocessing.SectionScaler": "preprocessing.SectionScaler",
+    "sklearn_dpvae.reconstruction.AnchoredMDS": "reconstruction._anchored_mds.AnchoredMDS",
+    # Parts of a fitted regressor.
+    "DPVAE": "_network.dpvae.DPVAE",
+    "ErrorModel": "_fitted.uncertainty.ErrorModel",
+    "FittedModel": "_fitted.model.FittedModel",
+    "SectionFrame": "_fitted.frames.SectionFrame",
+    "SectionFrames": "_fitted.frames.SectionFrames",
+}
 
-def is_name(name: str) -> bool:
+# Of scikit-learn, where users import them from.
+_FOREIGN = (
+    "sklearn.decomposition.PCA",
+    "sklearn.decomposition.TruncatedSVD",
+    "sklearn.feature_selection.VarianceThreshold",
+    "sklearn.pipeline.Pipeline",
+    "sklearn.preprocessing.MaxAbsScaler",
+    "sklearn.preprocessing.MinMaxScaler",
+    "sklearn.preprocessing.Normalizer",
+    "sklearn.preprocessing.RobustScaler",
+    "sklearn.preprocessing.StandardScaler",
+)
+
+NAMES = (*_OWN, *_FOREIGN)
+
+
+def is_foreign(name: str) -> bool:
+    """Whether a name is that of a class of scikit-learn."""
+    return name in _FOREIGN
+
+
+def is_attribute(name: str) -> bool:
     """Whether an attribute may have this name: one that Python gives no meaning of its own."""
     return re.fullmatch(r"(?!__)[^\W\d]\w*", name) is not None
 
@@ -75,29 +73,26 @@ def name_of(cls: type) -> str | None:
     >>> name_of(StandardScaler), name_of(property)
     ('sklearn.preprocessing.StandardScaler', None)
     """
-    package, _, module = cls.__module__.partition(".")
-    if package == _PACKAGE:
-        return f"{cls.__module__}.{cls.__qualname__}" if module in _OWN else None
-    for public, names in _FOREIGN.items():
-        if cls.__name__ in names and getattr(importlib.import_module(public), cls.__name__) is cls:
-            return f"{public}.{cls.__name__}"
+    for name in NAMES:
+        if _path_of(name).rpartition(".")[2] == cls.__name__ and class_of(name) is cls:
+            return name
     return None
 
 
-def class_of(name: str) -> tuple[type, bool]:
-    """Class of a name, and whether it is scikit-learn's.
+def class_of(name: str) -> type:
+    """Class of a name.
 
     Raises
     ------
     ValueError
         If the name is not on the list.
     """
-    module, _, qualname = name.rpartition(".")
-    if qualname in _FOREIGN.get(module, ()):
-        return getattr(importlib.import_module(module), qualname), module.startswith("sklearn.")
-    package, _, own = module.partition(".")
-    if package == _PACKAGE and own in _OWN:
-        cls = getattr(importlib.import_module(module), qualname, None)
-        if isinstance(cls, type) and cls.__module__ == module:
-            return cls, False
-    raise ValueError(f"{name} is not a class that a model file may name")
+    if name not in NAMES:
+        raise ValueError(f"{name} is not a class that this version knows")
+    module, _, attribute = _path_of(name).rpartition(".")
+    cls: type = getattr(importlib.import_module(module), attribute)
+    return cls
+
+
+def _path_of(name: str) -> str:
+    return f"{_PACKAGE}.{_OWN[name]}" if name in _OWN else name

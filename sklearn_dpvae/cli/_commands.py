@@ -9,19 +9,26 @@ from typing import Any
 import numpy as np
 from sklearn.utils import Bunch
 
+from .. import anndata as dpa
+from .._persistence import save
+from .._spatial_model import SpatialModel
 from .._utils.files import replacing
 from .._utils.optional import import_optional
-from ..datasets import align_genes, read_sections
-from ..datasets._readers import read_h5ad
+from ..datasets import read_sections
+from ..datasets._readers import SPATIAL_KEY, read_h5ad
 from ..pipeline import make_spatial_pipeline
-from ._files import check_output, load_model, save_model, write_csv
+from ._files import check_model_output, check_output, load_model, write_csv
 from ._scores import print_scores, scores
+
+# Column of labels that is taken away again before results are written.
+_BY_FILE = "dpvae_file"
 
 
 def fit(arguments: Namespace) -> None:
     """Fit the recommended pipeline on one or several references and save it."""
-    output = check_output(arguments.output)
-    reference = read_sections(arguments.reference, **_keys(arguments))
+    output = check_model_output(arguments.output)
+    keys = {name: getattr(arguments, name) for name in ("layer", "spatial_key", "section_key")}
+    reference = read_sections(arguments.reference, **keys)
     if reference.coords is None:
         raise ValueError(
             f"{' '.join(arguments.reference)}: no positions in obsm[{arguments.spatial_key!r}]; "
@@ -42,37 +49,45 @@ def fit(arguments: Namespace) -> None:
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
     # Whoever loads the model need not see a progress bar.
     pipeline.set_params(dpvae__verbose=0)
-    save_model(output, pipeline, reference.genes)
+    model = SpatialModel.of(pipeline, reference.X, reference.genes, unit=arguments.unit, **keys)
+    save(model, output)
     print(f"fitted in {time.perf_counter() - start:.0f} s; wrote {output}")
 
 
 def predict(arguments: Namespace) -> None:
     """Predict the positions of a query and write them beside its barcodes or into a copy."""
     output = check_output(arguments.output, (".csv", ".h5ad"))
-    model = load_model(arguments.model)
-    query, adata = _read_query(arguments.query, arguments)
-    coords, std = _predict(model, query, arguments, return_std=True)
+    model = _load_model(arguments)
+    query, adata, key = _read_query(arguments.query, model, arguments)
+    _report(arguments, f"placing {len(query.obs_names):,} cells")
+    adata = _as_anndata(query) if adata is None else adata
+    if key is None:
+        # A file without labels is one section, which goes by the name of the file.
+        adata.obs[_BY_FILE] = query.sections
+    layer = None if arguments.layer == "X" else arguments.layer or "auto"
+    dpa.predict(model, adata, layer=layer, section_key=key or _BY_FILE)
+    adata.obs.drop(columns=_BY_FILE, errors="ignore", inplace=True)
     if output.suffix == ".csv":
-        write_csv(output, query.obs_names, coords, std)
+        std = np.asarray(adata.obs["dpvae_std"]) if "dpvae_std" in adata.obs else None
+        write_csv(output, query.obs_names, adata.obsm["spatial_dpvae"], std)
     else:
-        adata = _as_anndata(query) if adata is None else adata
-        adata.obsm["spatial_dpvae"] = coords
-        adata.obs["dpvae_std"] = std
         with replacing(output) as scratch:
             adata.write_h5ad(scratch)
-    print(f"placed {len(coords):,} cells; wrote {output}")
+    print(f"placed {adata.n_obs:,} cells; wrote {output}")
 
 
 def evaluate(arguments: Namespace) -> None:
     """Score the predictions for a file whose positions are known."""
-    model = load_model(arguments.model)
-    query, _ = _read_query(arguments.file, arguments)
+    model = _load_model(arguments)
+    spatial_key = arguments.spatial_key or model.spatial_key or SPATIAL_KEY
+    query, _, _ = _read_query(arguments.file, model, arguments, spatial_key)
     if query.coords is None:
         raise ValueError(
-            f"{arguments.file}: no positions in obsm[{arguments.spatial_key!r}] to compare with "
+            f"{arguments.file}: no positions in obsm[{spatial_key!r}] to compare with "
             "(see --spatial-key)"
         )
-    coords = _predict(model, query, arguments)
+    _report(arguments, f"placing {len(query.coords):,} cells")
+    coords = model.predict(query.X, genes=query.genes, sections=query.sections)
     rows = {}
     labels = np.unique(query.sections)
     if len(labels) > 1:
@@ -93,38 +108,48 @@ def apply_settings(pipeline: Any, settings: list[tuple[str, Any]]) -> None:
         pipeline.set_params(**{full: value})
 
 
-def _keys(arguments: Namespace) -> dict[str, Any]:
-    return {
-        "layer": arguments.layer,
-        "spatial_key": arguments.spatial_key,
-        "section_key": arguments.section_key,
-    }
+def _load_model(arguments: Namespace) -> SpatialModel:
+    """The model, with the statistics by which the query is z-scored where they are chosen."""
+    model = load_model(arguments.model)
+    if arguments.query_kind is not None:
+        chosen = [name for name in model.pipeline.get_params() if name.endswith("__query")]
+        if not chosen:
+            raise ValueError(f"--query: {arguments.model} has no step that z-scores sections")
+        model.pipeline.set_params(**dict.fromkeys(chosen, arguments.query_kind))
+    return model
 
 
-def _read_query(path: str, arguments: Namespace) -> tuple[Bunch, Any]:
-    """Read a query; also its AnnData where it is one, to write the positions into."""
+def _read_query(
+    path: str, model: SpatialModel, arguments: Namespace, spatial_key: str = SPATIAL_KEY
+) -> tuple[Bunch, Any, str | None]:
+    """Read a query by the layer and the column asked for, else by those of the fit.
+
+    Also returned: its AnnData, where it is one, to write the positions into; and the column with
+    the labels, where it has one.
+    """
     source = Path(path)
+    layer, key = arguments.layer, arguments.section_key
     if source.is_file() and source.suffix != ".h5":
         adata = read_h5ad(source)
-        return read_sections({source.stem: adata}, **_keys(arguments)), adata
-    return read_sections(source, **_keys(arguments)), None
-
-
-def _predict(model: dict[str, Any], query: Bunch, arguments: Namespace, **kwargs: Any) -> Any:
-    """Align the genes of a query by name and predict its positions."""
-    pipeline = model["pipeline"]
-    if arguments.query_kind is not None:
-        pipeline.set_params(scale__query=arguments.query_kind)
-    X = align_genes(query.X, query.genes, model["genes"])
-    missing = ~np.isin(model["genes"], query.genes)
-    _report(arguments, f"placing {X.shape[0]:,} cells")
-    return pipeline.predict(X, sections=query.sections, missing_genes=missing, **kwargs)
+        layer = model.layer if layer is None else layer
+        if key is None and model.section_key in adata.obs:
+            key = model.section_key
+        found: Any = {source.stem: adata}
+    else:
+        adata, key, found = None, None, source
+    query = read_sections(
+        found,
+        layer=None if layer == "X" else layer,
+        spatial_key=spatial_key,
+        section_key=key,
+    )
+    return query, adata, key
 
 
 def _as_anndata(query: Bunch) -> Any:
     """An AnnData of what was read from other files."""
-    anndata = import_optional("anndata", extra="anndata", purpose="writing .h5ad files")
-    pandas = import_optional("pandas", extra="anndata", purpose="writing .h5ad files")
+    anndata = import_optional("anndata", extra="anndata", purpose="predicting positions")
+    pandas = import_optional("pandas", extra="anndata", purpose="predicting positions")
     adata = anndata.AnnData(
         query.X,
         obs=pandas.DataFrame(index=query.obs_names),

@@ -1,18 +1,17 @@
-"""Model files and tables, written at once or not at all."""
+"""Model files and tables: what can be written, and what can be read."""
 
 import csv
 import os
-import zipfile
 from pathlib import Path
-from typing import Any
 
 import joblib
 import numpy as np
 
-from .. import __version__
+from .._persistence import load
+from .._spatial_model import SpatialModel, as_spatial_model
 from .._utils.files import replacing
 
-FORMAT = "sklearn-dpvae model"
+PICKLES = (".joblib", ".pickle", ".pkl")
 
 
 def check_output(path: str, suffixes: tuple[str, ...] = ()) -> Path:
@@ -29,48 +28,47 @@ def check_output(path: str, suffixes: tuple[str, ...] = ()) -> Path:
     return output
 
 
-def save_model(path: Path, pipeline: Any, genes: np.ndarray) -> None:
-    """Write a fitted pipeline and the names of the genes it takes."""
-    content = {
-        "format": FORMAT,
-        "version": __version__,
-        "pipeline": pipeline,
-        "genes": np.asarray(genes),
-    }
-    with replacing(path) as scratch:
-        joblib.dump(content, scratch)
+def check_model_output(path: str) -> Path:
+    """As `check_output`, for a model, which is never written as a pickle."""
+    output = check_output(path)
+    if output.suffix in PICKLES:
+        raise ValueError(
+            f"--output {path}: models are not written as pickles; use {output.stem}.dpvae"
+        )
+    return output
 
 
-def load_model(path: str) -> dict[str, Any]:
-    """Read what `save_model` wrote. As every pickle, such a file can run code."""
+def load_model(path: str) -> SpatialModel:
+    """Read a model: one that `sklearn_dpvae.save` wrote, or a pickle, which can run code.
+
+    Only what is called like a pickle is read as one, whatever is in the file.
+    """
     if not Path(path).exists():
         raise FileNotFoundError(f"no such model file: {path}")
     if Path(path).is_dir():
         raise IsADirectoryError(f"{path} is a folder, not a model file; did you mix up the order?")
-    if zipfile.is_zipfile(path):
-        raise ValueError(
-            f"{path} was written by sklearn_dpvae.save; the command reads what "
-            "'sklearn-dpvae fit' wrote. Load this one in Python by sklearn_dpvae.load"
-        )
+    if Path(path).suffix not in PICKLES:
+        content = load(path)
+    else:
+        try:
+            content = joblib.load(path)
+        except Exception as error:  # Damaged pickles raise nearly anything.
+            raise ValueError(
+                f"{path} is not a model file, or is damaged ({type(error).__name__}: {error})"
+            ) from error
     try:
-        content = joblib.load(path)
-    except Exception as error:  # Damaged pickles raise nearly anything.
-        raise ValueError(
-            f"{path} is not a model file, or is damaged ({type(error).__name__}: {error})"
-        ) from error
-    if not (isinstance(content, dict) and content.get("format") == FORMAT):
-        raise ValueError(f"{path} is not a model file that 'sklearn-dpvae fit' wrote")
-    absent = {"pipeline", "genes"} - content.keys()
-    if absent:
-        raise ValueError(f"the model file {path} lacks {' and '.join(sorted(absent))}")
-    return content
+        return as_spatial_model(content)
+    except TypeError as error:
+        raise ValueError(f"{path} holds no model that can be used here: {error}") from error
 
 
-def write_csv(path: Path, names: np.ndarray, coords: np.ndarray, std: np.ndarray) -> None:
-    """Write a line for each cell: barcode, x, y (z), std."""
-    axes = "xyz" if coords.shape[1] <= 3 else [f"x{i}" for i in range(1, coords.shape[1] + 1)]
+def write_csv(path: Path, names: np.ndarray, coords: np.ndarray, std: np.ndarray | None) -> None:
+    """Write a line for each cell: barcode, x, y (z), and std where there is one."""
+    n_dims = coords.shape[1]
+    axes = list("xyz"[:n_dims]) if n_dims <= 3 else [f"x{i}" for i in range(1, n_dims + 1)]
+    columns = coords if std is None else np.column_stack([coords, std])
     with replacing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(["barcode", *axes[: coords.shape[1]], "std"])
-        for name, point, spread in zip(names.tolist(), coords.tolist(), std.tolist(), strict=True):
-            writer.writerow([name, *point, spread])
+        writer.writerow(["barcode", *axes, *([] if std is None else ["std"])])
+        for name, values in zip(names.tolist(), columns.tolist(), strict=True):
+            writer.writerow([name, *values])

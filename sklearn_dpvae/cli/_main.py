@@ -1,17 +1,28 @@
-"""Arguments, and what becomes of errors and warnings."""
+"""Arguments, and what becomes of errors and warnings.
+
+Imports the commands once one of them is to run: they need torch, which ``--help`` does not wait
+for.
+"""
 
 import argparse
 import ast
 import sys
 import warnings
 from collections.abc import Sequence
+from importlib import import_module
 from typing import Any, NoReturn
 
 from .. import __version__
-from ._commands import evaluate, fit, predict
-from ._demo import demo
 
 PROGRAM = "sklearn-dpvae"
+
+# Where the function of each command is.
+COMMANDS = {
+    "demo": "_demo",
+    "fit": "_commands",
+    "predict": "_commands",
+    "evaluate": "_commands",
+}
 
 # What users and their files can cause. Anything else is a bug, whose traceback is wanted.
 EXPECTED = (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError)
@@ -44,14 +55,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     Examples
     --------
     >>> from sklearn_dpvae.cli import main
-    >>> main(["predict", "model.joblib", "query.h5ad", "-o", "positions.txt"])
+    >>> main(["predict", "tissue.dpvae", "query.h5ad", "-o", "positions.txt"])
     2
     """
     with warnings.catch_warnings():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             arguments = _parser().parse_args(argv)
-            arguments.command(arguments)
+            module = import_module(f".{COMMANDS[arguments.command]}", __package__)
+            getattr(module, arguments.command)(arguments)
         except (_UsageError, *EXPECTED) as error:
             _say("error", str(error) or type(error).__name__)
             return 2
@@ -85,7 +97,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_demo(commands: Any) -> None:
-    parser = _add(commands, "demo", demo, "fit and score a synthetic tissue, and draw it")
+    parser = _add(commands, "demo", "fit and score a synthetic tissue, and draw it")
     parser.add_argument(
         "-o",
         "--output",
@@ -98,61 +110,20 @@ def _add_demo(commands: Any) -> None:
 
 
 def _add_fit(commands: Any) -> None:
-    parser = _add(commands, "fit", fit, "learn from sections with positions")
+    parser = _add(commands, "fit", "learn from sections with positions")
     parser.add_argument(
         "reference",
         nargs="+",
         metavar="REF",
         help=".h5ad file or Space Ranger folder; several are put together",
     )
-    parser.add_argument("-o", "--output", required=True, metavar="MODEL", help="model to write")
-    _add_keys(parser)
-    _add_query(parser, "default: same_section", default="same_section")
-    parser.add_argument(
-        "--n-top-genes", type=int, default=2000, help="genes to keep (default: %(default)s)"
-    )
-    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
-    _add_settings(parser)
-
-
-def _add_predict(commands: Any) -> None:
-    parser = _add(commands, "predict", predict, "predict the positions of a query's cells")
-    parser.add_argument("model", metavar="MODEL", help="what 'fit' wrote")
-    parser.add_argument(
-        "query",
-        metavar="QUERY",
-        help=".h5ad file, or a folder or .h5 matrix of Space Ranger or Cell Ranger",
-    )
     parser.add_argument(
         "-o",
         "--output",
         required=True,
-        metavar="OUT",
-        help=".csv: barcode, x, y, std; .h5ad: the query with obsm['spatial_dpvae'] and "
-        "obs['dpvae_std']",
+        metavar="MODEL",
+        help="model to write, as a rule called .dpvae; sklearn_dpvae.load reads it, too",
     )
-    _add_keys(parser)
-    _add_query(parser, "default: as fitted")
-
-
-def _add_evaluate(commands: Any) -> None:
-    parser = _add(commands, "evaluate", evaluate, "compare predictions with measured positions")
-    parser.add_argument("model", metavar="MODEL", help="what 'fit' wrote")
-    parser.add_argument("file", metavar="FILE", help="a section with positions, as for 'fit'")
-    _add_keys(parser)
-    _add_query(parser, "default: as fitted")
-
-
-def _add(commands: Any, name: str, command: Any, help: str) -> argparse.ArgumentParser:
-    parser: argparse.ArgumentParser = commands.add_parser(
-        name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False
-    )
-    parser.set_defaults(command=command)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
-    return parser
-
-
-def _add_keys(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--layer", help="layer of the .h5ad with the counts (default: .X)")
     parser.add_argument(
         "--spatial-key", default="spatial", help="positions in obsm (default: %(default)s)"
@@ -163,6 +134,70 @@ def _add_keys(parser: argparse.ArgumentParser) -> None:
         help="column of obs with section labels (default: %(default)s; without such a column "
         "a file is one section)",
     )
+    parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
+    _add_query(parser, "default: same_section", default="same_section")
+    parser.add_argument(
+        "--n-top-genes", type=int, default=2000, help="genes to keep (default: %(default)s)"
+    )
+    parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    _add_settings(parser)
+
+
+def _add_predict(commands: Any) -> None:
+    parser = _add(commands, "predict", "predict the positions of a query's cells")
+    _add_model(parser)
+    parser.add_argument(
+        "query",
+        metavar="QUERY",
+        help=".h5ad file, or a folder or .h5 matrix of Space Ranger or Cell Ranger",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help=".csv: barcode, x, y, std; .h5ad: the query with what "
+        "sklearn_dpvae.anndata.predict writes into it, obsm['spatial_dpvae'] among it",
+    )
+    _add_fitted_keys(parser)
+
+
+def _add_evaluate(commands: Any) -> None:
+    parser = _add(commands, "evaluate", "compare predictions with measured positions")
+    _add_model(parser)
+    parser.add_argument("file", metavar="FILE", help="a section with positions, as for 'fit'")
+    _add_fitted_keys(parser)
+    parser.add_argument("--spatial-key", help="positions in obsm (default: as fitted)")
+
+
+def _add(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False
+    )
+    parser.set_defaults(command=name)
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    return parser
+
+
+def _add_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "model",
+        metavar="MODEL",
+        help="what 'fit' or sklearn_dpvae.save wrote; or a .joblib, .pickle or .pkl file of a "
+        "fitted model that knows its genes. A pickle runs code: name only files that you trust",
+    )
+
+
+def _add_fitted_keys(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--layer", help="layer of the .h5ad with the counts, X for .X (default: as fitted)"
+    )
+    parser.add_argument(
+        "--section-key",
+        help="column of obs with section labels (default: as fitted; without such a column a "
+        "file is one section)",
+    )
+    _add_query(parser, "default: as fitted")
 
 
 def _add_query(parser: argparse.ArgumentParser, note: str, default: str | None = None) -> None:

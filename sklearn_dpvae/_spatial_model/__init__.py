@@ -1,0 +1,8 @@
+"""A fitted pipeline together with what it must know of its data, and how it is asked.
+
+`SpatialModel` is public as `sklearn_dpvae.SpatialModel`. May import everything up to the pipeline.
+"""
+
+from .model import CHUNK_SIZE, SpatialModel, as_spatial_model
+
+__all__ = ["CHUNK_SIZE", "SpatialModel", "as_spatial_model"]

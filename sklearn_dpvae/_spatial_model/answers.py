@@ -1,0 +1,127 @@
+"""What a fitted pipeline says of cells, as much as possible block by block.
+
+A query that does not fit into memory is read by blocks of rows. Imports the pipeline.
+"""
+
+import inspect
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from sklearn.pipeline import Pipeline
+
+from ..pipeline import sections_for, transform_by
+
+
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """What is said of the cells of a query.
+
+    Attributes
+    ----------
+    coords : ndarray of shape (n_cells, n_dims)
+        Positions, in tissue units.
+    std : ndarray of shape (n_cells,), optional
+        Standard deviation along each axis, where the estimator has one.
+    latents : ndarray of shape (n_cells, n_components), optional
+        Latent means, where they are asked for and the estimator has `transform`.
+    """
+
+    coords: NDArray[Any]
+    std: NDArray[Any] | None = None
+    latents: NDArray[Any] | None = None
+
+
+def answer(
+    pipeline: Any,
+    blocks: Iterator[tuple[slice, Any]],
+    missing: NDArray[np.bool_],
+    *,
+    sections: NDArray[Any] | None,
+    anchors: Any,
+    latents: bool,
+) -> Answers:
+    """Ask a fitted pipeline, or the best one of a search, about the cells of a query.
+
+    A step that looks at all cells of the query needs them at once, but after the steps before
+    it, which as a rule have left few columns.
+
+    Parameters
+    ----------
+    pipeline : estimator
+        Fitted.
+    blocks : iterator of (slice, {ndarray, sparse matrix})
+        Consecutive rows of the query, with the columns of the pipeline.
+    missing : ndarray of shape (n_genes,), dtype bool
+        Genes that the query was not measured for.
+    sections : ndarray of shape (n_cells,) or None
+    anchors : tuple (indices, coords), array with NaN rows, or None
+        See `DPVAESpatialRegressor.predict`.
+    latents : bool
+        Whether latents are asked for.
+    """
+    pipeline = getattr(pipeline, "best_estimator_", pipeline)  # of a search
+    steps = [step for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else [pipeline]
+    *transformers, final = (step for step in steps if step not in (None, "passthrough"))
+    alone = [_is_pointwise(step) for step in transformers]
+    n_alone = alone.index(False) if False in alone else len(alone)
+    placement = getattr(final, "placement_", None)
+    jointly = anchors is not None or not getattr(placement, "pointwise", True)
+
+    def labels(rows: slice) -> NDArray[Any] | None:
+        return None if sections is None else sections[rows]
+
+    def finish(X: Any, rows: slice, missing: NDArray[np.bool_]) -> Answers:
+        X, _ = transform_by(transformers[n_alone:], X, labels(rows), missing)
+        return _ask(final, X, labels(rows), anchors, latents)
+
+    left = missing
+    parts: list[Any] = []
+    for rows, X in blocks:
+        X, left = transform_by(transformers[:n_alone], X, labels(rows), missing)
+        parts.append(X if jointly or n_alone < len(transformers) else finish(X, rows, left))
+    if isinstance(parts[0], Answers):
+        return _joined(parts)
+    together = (
+        sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
+    )
+    return finish(together, slice(None), left)
+
+
+def _is_pointwise(step: Any) -> bool:
+    """Whether a transformer answers each row by itself."""
+    return bool(getattr(step, "pointwise", getattr(step, "query", None) != "new_section"))
+
+
+def _ask(
+    final: Any,
+    X: Any,
+    sections: NDArray[Any] | None,
+    anchors: Any,
+    latents: bool,
+) -> Answers:
+    """What the last step says: positions, and latents and standard deviations if it has them."""
+    options = {} if anchors is None else {"anchors": anchors}
+    options |= sections_for(final, "predict", sections)
+    if "return_std" in inspect.signature(final.predict).parameters:
+        options["return_std"] = True
+    placed = final.predict(X, **options)
+    placed, std = placed if isinstance(placed, tuple) else (placed, None)
+    return Answers(
+        coords=np.asarray(placed).reshape(len(placed), -1),
+        std=std,
+        latents=final.transform(X) if latents and hasattr(final, "transform") else None,
+    )
+
+
+def _joined(parts: list[Answers]) -> Answers:
+    """The answers about consecutive blocks, as one."""
+
+    def join(name: str) -> Any:
+        arrays = [getattr(part, name) for part in parts]
+        return None if arrays[0] is None else np.concatenate(arrays)
+
+    return Answers(join("coords"), join("std"), join("latents"))
