@@ -6,7 +6,7 @@ of eq. (6) and (7).
 """
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,7 +127,7 @@ def place_with_anchors(
     latents: NDArray[np.float64],
     start: NDArray[np.float64],
     scale: float,
-    anchors: tuple[NDArray[np.intp], NDArray[np.float64]],
+    anchors: tuple[NDArray[np.intp], NDArray[Any]],
     *,
     underdetermined: str,
     seed: int,
