@@ -123,6 +123,8 @@ class StandardizedCounts(nn.Module):
         self.register_buffer("std", torch.as_tensor(std, dtype=torch.float32))
 
     def forward(self, x: Tensor) -> Tensor:
+        # `_utils.counts.log_normalize` in torch: part of the network, it runs on the network's
+        # device and is saved with it.
         library = x.sum(dim=-1, keepdim=True).clamp_min(1e-8)
         return ((x * (self.median_library / library)).log1p() - self.mean) / self.std
 

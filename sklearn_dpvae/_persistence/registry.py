@@ -18,11 +18,13 @@ _OWN = {
     "_fitted.uncertainty",
     "anndata",
     "decomposition",
-    "feature_selection._selectors",
+    "feature_selection._highly_variable",
+    "feature_selection._spatially_variable",
     "masks",
     "metrics._procrustes",
     "pipeline",
-    "preprocessing",
+    "preprocessing._log_normalizer",
+    "preprocessing._section_scaler",
     "reconstruction._anchored_mds",
 }
 
