@@ -1,4 +1,4 @@
-"""Checks of arguments that several estimators share: coordinates, labels, missing genes.
+"""Checks of arguments: parameters, coordinates, labels of sections, missing genes.
 
 Imports nothing of this package.
 """
@@ -11,18 +11,34 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
 from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import column_or_1d
 
 MIN_CELLS_PER_SECTION = 3
 
-Method = TypeVar("Method", bound=Callable[..., Any])
+# scikit-learn's decorators have no types: applied as they are, they would hide the signature of
+# what they decorate from type checkers. The two below keep it.
+Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def checks_parameters(fit: Method) -> Method:
+def checks_arguments(constraints: dict[str, list]) -> Callable[[Function], Function]:
+    """Decorate a function: it checks its arguments first.
+
+    Parameters
+    ----------
+    constraints : dict
+        Constraints on each argument, as scikit-learn writes them in ``_parameter_constraints``.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+    return validate_params(constraints, prefer_skip_nested_validation=True)
+
+
+def checks_parameters(fit: Function) -> Function:
     """Decorate a method that fits: it checks the parameters of its estimator first.
-
-    scikit-learn's decorator has no types. Applied as it is, it would hide the signature of the
-    method from type checkers.
 
     Parameters
     ----------
@@ -32,7 +48,7 @@ def checks_parameters(fit: Method) -> Method:
     Returns
     -------
     callable
-        With the signature of `fit`.
+        A method of the same signature.
     """
     return _fit_context(prefer_skip_nested_validation=True)(fit)
 
