@@ -170,8 +170,8 @@ def test_a_query_has_no_positions(adata):
     ("settings", "message"),
     [
         ({"layer": "spliced"}, "no layer='spliced'; it has 'counts'"),
-        ({"spatial_key": "xyz"}, "spatial_key='xyz'. Pass one of .obsm: 'spatial'"),
-        ({"section_key": "slide"}, "section_key='slide'. Pass one of .obs: 'section'"),
+        ({"spatial_key": "xyz"}, "spatial_key='xyz'; .obsm has 'spatial'"),
+        ({"section_key": "slide"}, "section_key='slide'; .obs has 'section'"),
     ],
 )
 def test_unknown_keys_say_what_is_there(adata, settings, message):

@@ -222,8 +222,8 @@ def _from_anndata(
         coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
     elif spatial_key != SPATIAL_KEY:
         raise ValueError(
-            f"{name} has no positions spatial_key={spatial_key!r}. Pass one of .obsm: "
-            f"{quote_all(adata.obsm)}."
+            f"{name} has no positions spatial_key={spatial_key!r}; .obsm has "
+            f"{quote_all(adata.obsm)}. Pass one of these keys."
         )
     if section_key is not None and section_key in adata.obs:
         codes, labels = check_sections(adata.obs[section_key], adata.n_obs)
@@ -232,8 +232,8 @@ def _from_anndata(
         sections = np.full(adata.n_obs, name)
     else:
         raise ValueError(
-            f"{name} has no column section_key={section_key!r}. Pass one of .obs: "
-            f"{quote_all(adata.obs)}."
+            f"{name} has no column section_key={section_key!r}; .obs has "
+            f"{quote_all(adata.obs)}. Pass one of these columns."
         )
     return Bunch(
         X=X,
