@@ -1,19 +1,15 @@
 """Principal components of what varies smoothly in space.
 
-Imports the neighbor weights, the matrices and the checks.
+May import `_utils`.
 """
 
 from numbers import Integral, Real
-from typing import ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
-import scipy.sparse as sp
-from sklearn.base import (
-    BaseEstimator,
-    ClassNamePrefixFeaturesOutMixin,
-    TransformerMixin,
-    _fit_context,
-)
+from numpy.typing import ArrayLike, NDArray
+from scipy import sparse
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state
 from sklearn.utils._param_validation import Interval
@@ -22,64 +18,68 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._utils.autocorrelation import knn_weights
 from ._utils.matrix import check_matrix
-from ._utils.validation import check_coords, check_sections
+from ._utils.validation import check_coords, check_sections, checks_parameters
 
-# Cells of the reference that components are found on. More do not change what varies smoothly over
-# a tissue, and memory would grow with their number.
+__all__ = ["SpatialPCA"]
+
+# Most cells that components are found on. More would not change what varies smoothly over a
+# tissue, but memory would grow with their number.
 _CELLS_FOR_COMPONENTS = 20_000
 
-# Neighbors of a cell are at most this share of its section.
+# The neighbors of a cell are at most this share of its section.
 _NEIGHBORHOOD = 0.1
 
-# Genes and components of no autocorrelation are not taken out altogether.
+# Genes and components without autocorrelation keep this share, so that none is lost altogether.
 _LEAST_SMOOTH = 1e-3
 
-# Standard deviation of the noise in what `transform` returns: signals are then of order one.
+# Standard deviation of the noise in the output of `transform`. Signals are then of order one.
 _NOISE = 0.25
 
 
 class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimator):
     """Project expression on principal components of its spatially smoothed self.
 
-    A spot's expression is a signal that its neighbors share plus noise of its own, and ordinary
-    components follow the variance of both. Here the components are those of
+    A spot's expression is a signal that its neighbors share plus noise of its own. Ordinary
+    components follow the variance of both. Here the components are those of the reference's
+    smoothed values
 
         (1 - smoothing) x_i + smoothing * mean of x_j over the spatial neighbors j of i
 
-    of the reference, where the noise is averaged out. Only the directions come from smoothed
-    values: `transform` projects each cell's own expression, so that cells without positions can
-    be transformed, and one row's result does not depend on the others.
+    in which the noise is averaged out. Only the directions come from smoothed values: `transform`
+    projects each cell's own expression, so that cells without positions can be transformed, and
+    one row's result does not depend on the others.
 
-    Components are weighted by how smooth they are, and come in units of their noise. What each
-    gene does on its own, sampling included, adds up to noise of about the same size in every
-    component; how much it is follows from what the components leave of each gene.
+    Components are weighted by how smooth they are, and come in units of their noise. The
+    variation of each gene on its own, including that of sampling, adds up to noise of about the
+    same size in every component. Its size is estimated from what the components leave of each
+    gene.
 
     Parameters
     ----------
     n_components : int, default=20
-        Number of components; fewer where there are fewer cells or genes.
+        Number of components. There are fewer if there are fewer cells or genes.
     n_neighbors : int, default=24
-        Number of nearest neighbors, within the section; at most a tenth of its cells.
+        Number of nearest neighbors within the section, at most a tenth of its cells.
     smoothing : float, default=0.5
         Share of the neighbors in the smoothed value. 0 is ordinary PCA.
     autocorrelation_power : float, default=0.25
         Genes are weighted by this power of their Moran's I on the reference, relative to the
-        highest. 0 weighs all alike.
+        highest. 0 gives all genes the same weight.
     component_power : float, default=1.0
         Components are weighted by this power of their Moran's I, relative to the highest. 0
-        weighs all alike.
+        gives all components the same weight.
     unit_rows : bool, default=True
-        Whether each cell's vector is first divided by its root mean square over the genes. The
-        length of a vector of z-scores follows the depth of sequencing, and in shallow cells
-        a few rare counts make it long.
+        Whether to divide each cell's vector by its root mean square over the genes first. The
+        length of a vector of z-scores follows the depth of sequencing, and in shallow cells a
+        few rare counts make it long.
     random_state : int, RandomState instance or None, default=None
-        Seed of the randomized decomposition that large inputs get, and of the rows that it is
-        of.
+        Seed of the randomized decomposition of large inputs, and of the choice of their rows.
 
     Attributes
     ----------
     components_ : ndarray of shape (n_components, n_features_in_)
-        Orthonormal directions of weighted genes, by falling variance of the smoothed values.
+        Orthonormal directions of weighted genes, in order of decreasing variance of the smoothed
+        values.
     mean_ : ndarray of shape (n_features_in_,)
         Mean of the (unit) rows that the components were found on.
     feature_weights_ : ndarray of shape (n_features_in_,)
@@ -102,15 +102,15 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     Notes
     -----
-    Weighing variance by spatial autocorrelation is the idea of MULTISPATI [1]_; here the
+    Weighting variance by spatial autocorrelation is the idea of MULTISPATI [1]_. Here the
     smoothed values are decomposed instead of the product of values and neighbor means, which
     keeps all eigenvalues non-negative.
 
-    The noise is that of a factor model with noise of its own for each gene: with residual
-    variances psi_g of the genes, a component c has noise of variance sum_g c_g^2 psi_g. The mean
-    over components is taken. Where components leave nothing, because there are no more genes or
-    cells than components, the noise is unknown, and a quarter of the projections' root mean
-    square stands in for it.
+    The noise follows a factor model in which each gene has noise of its own: with residual
+    variances psi_g of the genes, a component c has noise of variance sum_g c_g^2 psi_g. `noise_`
+    is the square root of its mean over components. If components leave no residuals, because
+    there are no more genes or cells than components, the noise is unknown, and a quarter of the
+    projections' root mean square replaces it.
 
     With metadata routing enabled, `fit` requests `sections` by default.
 
@@ -145,14 +145,14 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def __init__(
         self,
-        n_components=20,
+        n_components: int = 20,
         *,
-        n_neighbors=24,
-        smoothing=0.5,
-        autocorrelation_power=0.25,
-        component_power=1.0,
-        unit_rows=True,
-        random_state=None,
+        n_neighbors: int = 24,
+        smoothing: float = 0.5,
+        autocorrelation_power: float = 0.25,
+        component_power: float = 1.0,
+        unit_rows: bool = True,
+        random_state: int | np.random.RandomState | None = None,
     ):
         self.n_components = n_components
         self.n_neighbors = n_neighbors
@@ -162,15 +162,22 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.unit_rows = unit_rows
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X, y, *, sections=None):
+    @checks_parameters
+    def fit(
+        self,
+        X: ArrayLike | sparse.spmatrix,
+        y: ArrayLike,
+        *,
+        sections: ArrayLike | None = None,
+    ) -> Self:
         """Find the components.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_samples, n_features)
-            Expression, as a rule z-scored. Of more than 20,000 rows, components are found on so
-            many, drawn at random, and the neighbors of each; no others are copied or made dense.
+            Expression, usually z-scored. If there are more than 20,000 rows, components are found
+            on 20,000 of them, drawn at random, and their neighbors. No other rows are copied or
+            made dense.
         y : array-like of shape (n_samples,) or (n_samples, n_dims)
             Positions of the rows, in any unit.
         sections : array-like of shape (n_samples,), default=None
@@ -216,8 +223,8 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         validate_data(self, X, skip_check_array=True)
         # PCA leaves a view. Copied whole it keeps the order of its axes in a pickle, too, and so
         # the last bits of every product with it.
-        self.components_ = pca.components_.copy(order="K")
-        self.mean_ = mean
+        self.components_: NDArray[np.floating[Any]] = pca.components_.copy(order="K")
+        self.mean_: NDArray[np.floating[Any]] = mean
         self.feature_weights_ = feature_weights
         self.component_weights_ = smoothness_weights(
             projected, projected_around, self.component_power
@@ -226,7 +233,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.scale_ = self.noise_ / _NOISE
         return self
 
-    def transform(self, X):
+    def transform(self, X: ArrayLike | sparse.spmatrix) -> NDArray[np.floating[Any]]:
         """Project each row.
 
         Parameters
@@ -249,38 +256,40 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return projected
 
     @property
-    def _directions(self):
-        """What `transform` multiplies centered rows with, (n_components, n_features_in_)."""
+    def _directions(self) -> NDArray[np.floating[Any]]:
+        """Directions that `transform` projects centered rows on, with all weights in them."""
         weights = self.component_weights_ / self.scale_
         return weights[:, None] * self.components_ * self.feature_weights_
 
-    def _own_and_around(self, X, neighbors, rows):
-        """Some (unit) rows of X and, for each of them, the weighted mean over its neighbors.
+    def _own_and_around(
+        self, X: Any, neighbors: sparse.csr_matrix, rows: NDArray[np.intp]
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]]]:
+        """The given rows of X (unit rows, if so set) and the mean of each one's neighbors.
 
-        Both dense, and of no more cells than asked for.
+        Both are dense, and have these rows only.
         """
         per_length = 1 / self._lengths(X)
         own = X[rows]
         weights = neighbors[rows]
         weights.data *= per_length[weights.indices]
         around = weights @ X
-        if sp.issparse(X):
+        if sparse.issparse(X):
             own, around = own.toarray(), around.toarray()
         own *= per_length[rows, None]
         return own, around
 
-    def _lengths(self, X):
-        """What each row is divided by: its root mean square, or 1. Rows of zeros stay so."""
+    def _lengths(self, X: Any) -> NDArray[np.floating[Any]]:
+        """Divisor of each row: its root mean square, or 1. Rows of zeros stay zero."""
         if not self.unit_rows:
             return np.ones(X.shape[0], dtype=X.dtype)
         lengths = (row_norms(X) / np.sqrt(X.shape[1])).astype(X.dtype)
         return np.where(lengths > 0, lengths, 1)
 
     @property
-    def _n_features_out(self):
+    def _n_features_out(self) -> int:
         return len(self.components_)
 
-    def __sklearn_tags__(self):
+    def __sklearn_tags__(self) -> Any:
         tags = super().__sklearn_tags__()
         tags.input_tags.sparse = True
         tags.target_tags.required = True
@@ -288,8 +297,10 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         return tags
 
 
-def smoothness_weights(own, around, power):
-    """The given power of each column's Moran's I over the highest; all 1 if none is positive.
+def smoothness_weights(
+    own: NDArray[np.floating[Any]], around: NDArray[np.floating[Any]], power: float
+) -> NDArray[np.floating[Any]]:
+    """Weights of columns: a power of Moran's I relative to the highest. All 1 if none is positive.
 
     Parameters
     ----------
@@ -308,7 +319,7 @@ def smoothness_weights(own, around, power):
         cross, variation = (
             np.einsum("ij,ij->j", own, other, dtype=np.float64) for other in (around, own)
         )
-        # Of a constant column, rounding leaves a variation that is tiny but positive.
+        # Rounding leaves a constant column with a variation that is tiny but positive.
         varies = own.max(axis=0) > own.min(axis=0)
         autocorrelation = np.divide(cross, variation, out=np.zeros_like(cross), where=varies)
         highest = autocorrelation.max()
@@ -317,11 +328,15 @@ def smoothness_weights(own, around, power):
     return weights
 
 
-def noise_of_components(centered, projected, components):
+def noise_of_components(
+    centered: NDArray[np.floating[Any]],
+    projected: NDArray[np.floating[Any]],
+    components: NDArray[np.floating[Any]],
+) -> float:
     """Standard deviation that the genes' own noise gives a component, on average.
 
-    From the residual variance of each gene, without the residuals themselves, which would be as
-    large as the matrix.
+    It follows from the residual variance of each gene. The residuals themselves, which would be
+    as large as the matrix, are not computed.
 
     Parameters
     ----------
@@ -337,19 +352,19 @@ def noise_of_components(centered, projected, components):
         Positive.
     """
     n_samples, n_features = centered.shape
-    # |x - P c|^2 of each gene's column x, with P' x and P' P in place of P.
+    # |x - P c|^2 of each gene's column x, by P' x and P' P instead of P.
     along = centered.T @ projected
     gram = projected.T @ projected
     total = np.einsum("ng,ng->g", centered, centered)
     residual = total - 2 * np.einsum("gk,kg->g", along, components)
     residual += np.einsum("kg,kl,lg->g", components, gram, components, optimize=True)
-    # The components take their share of the noise, too, out of as many dimensions as there are.
+    # The components absorb noise, too: their share of all dimensions.
     n_left = n_features - len(components)
     size = float(np.sqrt(np.mean(np.square(projected, dtype=np.float64))))
     if n_left > 0:
         variance = np.maximum(residual, 0) / n_samples * (n_features / n_left)
         noise = float(np.sqrt(np.mean(np.square(components) @ variance)))
-        # Less is what rounding leaves of nothing.
+        # A smaller value is only what rounding leaves of zero.
         if noise > 10 * np.sqrt(np.finfo(projected.dtype).eps) * size:
             return noise
     return _NOISE * size if size > 0 else 1.0

@@ -3,7 +3,7 @@
 Neighboring cells resemble each other, so a random split tests a model on cells whose neighbors
 it was trained on. A block leaves them out.
 
-Imports of this package: `_validation`.
+May import `_utils`.
 """
 
 from collections.abc import Iterator
@@ -18,8 +18,8 @@ from sklearn.utils import check_random_state, check_scalar
 
 from ._utils.validation import check_coords, check_sections
 
-# Positions along a cut that differ by less than this share of the extent are in line, but for
-# rounding: a row of spots is then cut where the row ends and not at random.
+# Positions along a cut are rounded to this many digits of the extent. Rounding errors then do not
+# divide a row of spots at random: it is cut where it ends.
 _IN_LINE_DIGITS = 9
 
 
@@ -27,27 +27,29 @@ class SpatialBlockKFold(BaseCrossValidator):
     """K-fold splitter whose test sets are contiguous blocks of tissue.
 
     Each section is cut by straight lines (planes in 3-D) into blocks of equal numbers of cells:
-    in two across its longest direction, then each half likewise, until there is a block for each
-    fold. A fold tests on one block of every section. Cells at the same position stay together.
+    in two across its longest direction, then each half in the same way, until there is a block
+    for each fold. A fold tests on one block of every section. Cells at the same position stay
+    together.
 
     Parameters
     ----------
     n_splits : int, default=5
         Number of folds, at least 2.
     blocks_per_fold : int, default=1
-        Number of blocks of a section that make up a test set. More blocks are smaller, so that
-        test cells are nearer to training cells, but spread over more kinds of tissue.
+        Number of blocks of each section in a test set. The more there are, the smaller they are:
+        test cells are nearer to training cells, but cover more kinds of tissue.
     buffer : float, default=0.0
-        How much of the training set to leave out around the test set. 0 keeps all of it.
+        Width of the margin around the test set that is left out of the training set. 0 leaves
+        nothing out.
     buffer_unit : {"distance", "neighbors"}, default="distance"
-        ``"distance"``: training cells within `buffer`, in tissue units, of a test cell of their
-        section are left out. ``"neighbors"``: training cells among the `buffer` cells nearest to
-        a test cell are left out, which suits sections in different units; `buffer` is then an
-        integer.
+        ``"distance"`` leaves out training cells that are within `buffer`, in tissue units, of a
+        test cell of their section. ``"neighbors"`` leaves out training cells that are among the
+        `buffer` cells nearest to a test cell. This suits sections in different units; `buffer`
+        must then be an integer.
     random_state : int, RandomState instance or None, default=None
-        None cuts across the directions of largest variance, always alike. Otherwise the
-        directions are drawn at random, with a preference for those of large variance, and so
-        is the order of the folds. Pass an int for folds that are the same in every call.
+        None always cuts across the directions of largest variance. Otherwise the directions are
+        drawn at random, with a preference for large variance, and so is the order of the folds.
+        Pass an int for folds that are the same in every call.
 
     See Also
     --------
@@ -55,8 +57,8 @@ class SpatialBlockKFold(BaseCrossValidator):
 
     Notes
     -----
-    The positions are taken from `y`, where scikit-learn's cross-validation passes them when
-    they are what an estimator learns to predict.
+    The positions are taken from `y`. scikit-learn's cross-validation passes them there, since they
+    are what an estimator learns to predict.
 
     Section labels reach the splitter as `groups`, or as `sections` when metadata routing is
     enabled: with it, ``cross_validate(estimator, X, coords, cv=SpatialBlockKFold(),
@@ -73,7 +75,7 @@ class SpatialBlockKFold(BaseCrossValidator):
     [0 1] [4 5 6 7]
     """
 
-    # Both names carry labels of sections: scikit-learn's own for splitters, and this package's.
+    # Both hold labels of sections: scikit-learn's name for them in splitters, and this package's.
     __metadata_request__split = {"groups": True, "sections": True}  # noqa: RUF012
 
     def __init__(
@@ -118,7 +120,7 @@ class SpatialBlockKFold(BaseCrossValidator):
         groups : array-like of shape (n_samples,), default=None
             Section label of each row. None means that all rows are of one section.
         sections : array-like of shape (n_samples,), default=None
-            The same under this package's name for it. Pass one of both.
+            The same labels under this package's name. Pass either `groups` or `sections`.
 
         Yields
         ------
@@ -128,9 +130,8 @@ class SpatialBlockKFold(BaseCrossValidator):
         Raises
         ------
         ValueError
-            If `y` is None, NaN or infinite, if a section has fewer distinct positions than
-            blocks, if `groups` and `sections` disagree, or if the buffer leaves no training
-            cells.
+            If `y` is None, NaN or infinite, a section has fewer distinct positions than blocks,
+            `groups` and `sections` disagree, or the buffer leaves no training cells.
         """
         if y is None:
             raise ValueError(
@@ -152,7 +153,7 @@ class SpatialBlockKFold(BaseCrossValidator):
             if not in_train.any():
                 raise ValueError(
                     f"buffer={self.buffer} ({self.buffer_unit}) leaves no training cells in fold "
-                    f"{fold} of {self.n_splits}. Lower it or raise n_splits."
+                    f"{fold} of {self.n_splits}. Lower buffer or raise n_splits."
                 )
             yield np.flatnonzero(in_train), np.flatnonzero(in_test)
 
@@ -173,7 +174,9 @@ class SpatialBlockKFold(BaseCrossValidator):
         return self.n_splits
 
     @staticmethod
-    def _section_codes(groups, sections, n_samples):
+    def _section_codes(
+        groups: ArrayLike | None, sections: ArrayLike | None, n_samples: int
+    ) -> tuple[NDArray[np.int64], NDArray]:
         if groups is None:
             return check_sections(sections, n_samples)
         codes, labels = check_sections(groups, n_samples)
@@ -182,13 +185,15 @@ class SpatialBlockKFold(BaseCrossValidator):
             pairs = np.unique(np.column_stack([codes, other]), axis=0)
             if not len(pairs) == len(labels) == len(np.unique(other)):
                 raise ValueError(
-                    "groups and sections divide the rows differently; SpatialBlockKFold takes "
-                    "either as the labels of sections. Pass one of both."
+                    "groups and sections divide the rows differently, but SpatialBlockKFold takes "
+                    "both as the labels of sections. Pass only one of them."
                 )
         return codes, labels
 
-    def _folds(self, coords, codes, labels):
-        """Fold that tests each row."""
+    def _folds(
+        self, coords: NDArray[np.float64], codes: NDArray[np.int64], labels: NDArray
+    ) -> NDArray[np.intp]:
+        """Number of the fold that tests each row."""
         rng = None if self.random_state is None else check_random_state(self.random_state)
         n_blocks = self.n_splits * self.blocks_per_fold
         folds = np.empty(len(coords), dtype=np.intp)
@@ -205,7 +210,7 @@ class SpatialBlockKFold(BaseCrossValidator):
                 )
             blocks = np.empty(len(spots), dtype=np.intp)
             _cut(spots, n_cells, np.arange(len(spots)), 0, n_blocks, rng, blocks)
-            # Blocks that are numbered in sequence are neighbors: give them to different folds.
+            # Blocks of successive numbers are neighbors: give them to different folds.
             fold_of_block = np.concatenate(
                 [
                     np.arange(self.n_splits) if rng is None else rng.permutation(self.n_splits)
@@ -215,22 +220,35 @@ class SpatialBlockKFold(BaseCrossValidator):
             folds[members] = fold_of_block[blocks[spot_of_cell.ravel()]]
         return folds
 
-    def _in_buffer(self, coords, in_test):
-        """Which cells of a section are too near to its test cells (or are test cells)."""
+    def _in_buffer(
+        self, coords: NDArray[np.float64], in_test: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
+        """Which cells of a section are test cells, or too near to them."""
         test = coords[in_test]
         if self.buffer_unit == "distance":
             distances, _ = KDTree(test).query(coords)
             return distances <= self.buffer
         near = in_test.copy()
-        # A test cell is the nearest of its own neighbors, or as near as the nearest.
+        # The nearest cell of a test cell is the cell itself, or one at the same position.
         n_neighbors = min(int(self.buffer) + 1, len(coords))
         _, neighbors = KDTree(coords).query(test, k=n_neighbors)
         near[neighbors.ravel()] = True
         return near
 
 
-def _cut(spots, n_cells, members, first, n_blocks, rng, blocks):
-    """Number the blocks of some spots from `first` on, by recursive bisection."""
+def _cut(
+    spots: NDArray[np.float64],
+    n_cells: NDArray[np.intp],
+    members: NDArray[np.intp],
+    first: int,
+    n_blocks: int,
+    rng: np.random.RandomState | None,
+    blocks: NDArray[np.intp],
+) -> None:
+    """Cut some spots (`members`) into blocks by recursive bisection; write their numbers.
+
+    The numbers, from `first` on, go into `blocks`.
+    """
     if n_blocks == 1:
         blocks[members] = first
         return
@@ -238,16 +256,18 @@ def _cut(spots, n_cells, members, first, n_blocks, rng, blocks):
     order = members[_order_along_cut(spots[members], n_cells[members], rng)]
     cells_before = np.cumsum(n_cells[order])
     share = n_left / n_blocks * cells_before[-1]
-    # Spots cannot be divided, and each block on either side needs one.
-    n_before = np.argmin(np.abs(cells_before - share)) + 1
-    n_before = int(np.clip(n_before, n_left, len(order) - (n_blocks - n_left)))
+    # Spots cannot be divided, and each block needs at least one.
+    nearest = np.argmin(np.abs(cells_before - share)) + 1
+    n_before = int(np.clip(nearest, n_left, len(order) - (n_blocks - n_left)))
     _cut(spots, n_cells, order[:n_before], first, n_left, rng, blocks)
     _cut(spots, n_cells, order[n_before:], first + n_left, n_blocks - n_left, rng, blocks)
 
 
-def _order_along_cut(spots, n_cells, rng):
+def _order_along_cut(
+    spots: NDArray[np.float64], n_cells: NDArray[np.intp], rng: np.random.RandomState | None
+) -> NDArray[np.intp]:
     """Order of spots along the principal axis, or along a random direction near it."""
-    # Distinct spots have an extent, so this scales without a division by zero.
+    # The spots differ, so their extent is not zero.
     scaled = (spots - spots.min(axis=0)) / np.ptp(spots, axis=0).max()
     centered = scaled - np.average(scaled, axis=0, weights=n_cells)
     covariance = (centered * n_cells[:, None]).T @ centered
@@ -256,7 +276,7 @@ def _order_along_cut(spots, n_cells, rng):
         direction = np.linalg.eigh(covariance)[1][:, -1]
         direction = direction * np.sign(direction[np.argmax(np.abs(direction))])
     else:
-        # Any direction in a round piece of tissue, mostly the long one in a long piece.
+        # Any direction in a round piece of tissue, mostly the longest one in an elongated piece.
         direction = covariance @ covariance @ rng.standard_normal(len(covariance))
         direction /= np.linalg.norm(direction)
     along = np.round(centered @ direction, _IN_LINE_DIGITS)

@@ -103,7 +103,7 @@ def test_too_few_in_common_names_some_of_each(counts):
 
 
 def test_case_that_differs_is_pointed_out(counts):
-    with pytest.raises(ValueError, match="3 would match if upper and lower case were the same"):
+    with pytest.raises(ValueError, match="3 would match regardless of case"):
         align_genes(counts, ["GAD1", "SST", "MBP", "VIP"], ["Gad1", "Sst", "Mbp"])
 
 

@@ -15,7 +15,7 @@ from sklearn.model_selection import GridSearchCV, LeaveOneGroupOut
 from sklearn.pipeline import make_pipeline
 from sklearn.utils.validation import check_is_fitted
 
-from sklearn_dpvae._utils.autocorrelation import knn_weights, moran_i, moran_null
+from sklearn_dpvae._utils.autocorrelation import knn_weights, morans_i, morans_i_null
 from sklearn_dpvae.feature_selection import HighlyVariableGenes, SpatiallyVariableGenes
 from sklearn_dpvae.feature_selection._dispersion import variance_about_trend
 from sklearn_dpvae.feature_selection._loess import loess
@@ -197,7 +197,7 @@ def test_statistics_are_their_formulas(tissue_like, container):
     weights = knn_weights(coords, 6).toarray()
     expected = np.array([moran_by_sums(x, weights) for x in counts.T])
     np.testing.assert_allclose(selector.morans_i_, expected, rtol=1e-10)
-    expectation, variance = moran_null(weights)
+    expectation, variance = morans_i_null(weights)
     z = (expected - expectation) / np.sqrt(variance)
     np.testing.assert_allclose(selector.scores_, z, rtol=1e-10)
     np.testing.assert_allclose(selector.pvalues_, norm.sf(z), rtol=1e-8)
@@ -217,8 +217,8 @@ def test_sections_are_averaged_by_their_size(tissue_like):
     for label in ("a", "b"):
         part = sections == label
         weights = knn_weights(coords[part], 6)
-        values.append(moran_i(counts[part], weights))
-        moments.append(moran_null(weights))
+        values.append(morans_i(counts[part], weights))
+        moments.append(morans_i_null(weights))
     shares = np.array([70, 50]) / 120
     np.testing.assert_allclose(selector.morans_i_, shares @ values)
     expectation, variance = np.array(moments).T

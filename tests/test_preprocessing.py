@@ -134,7 +134,7 @@ def test_of_missing_genes_the_others_are_normalized_as_if_these_were_there(conta
 
 def test_no_gene_with_counts_was_measured():
     normalizer = LogNormalizer().fit([[1.0, 0.0, 3.0]])
-    with pytest.raises(ValueError, match=r"names 2 of 3 genes.*no counts of the others"):
+    with pytest.raises(ValueError, match=r"marks 2 of 3 genes.*no counts of the others"):
         normalizer.transform([[0.0, 1.0, 0.0]], missing_genes=[True, False, True])
 
 
@@ -300,6 +300,14 @@ def test_pooled_scale_does_not_see_differences_between_sections(counts, sections
     wide = SectionScaler().fit(shifted, sections=sections)
     np.testing.assert_allclose(wide.scale_, narrow.scale_)
     assert wide.scale_[5] == 1
+
+
+@pytest.mark.parametrize("query", ["same_section", "new_section"])
+def test_pointwise_says_whether_a_row_depends_on_the_others(counts, sections, query):
+    scaler = SectionScaler(query=query).fit(counts, sections=sections)
+    alone = np.vstack([scaler.transform(row[None]) for row in counts])
+    together = scaler.transform(counts)
+    assert scaler.pointwise == np.allclose(alone, together)
 
 
 def test_same_section_answers_row_by_row(counts, sections):

@@ -6,7 +6,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from sklearn_dpvae._utils import autocorrelation
-from sklearn_dpvae._utils.autocorrelation import geary_c, knn_weights, moran_i, moran_null
+from sklearn_dpvae._utils.autocorrelation import gearys_c, knn_weights, morans_i, morans_i_null
 
 
 @pytest.fixture
@@ -69,7 +69,7 @@ def test_small_sections_have_fewer_neighbors():
     assert not weights[3].any()
 
 
-@pytest.mark.parametrize("statistic", [moran_i, geary_c])
+@pytest.mark.parametrize("statistic", [morans_i, gearys_c])
 def test_of_many_samples_few_features_are_made_dense_at_once(rng, monkeypatch, statistic):
     X = sparse.csr_matrix(rng.poisson(0.02, size=(500, 900)).astype(np.float32))
     W = knn_weights(rng.uniform(size=(500, 2)))
@@ -91,9 +91,9 @@ def test_statistics_equal_the_sums_over_pairs(rng, chunk_size, as_input):
     X = rng.poisson(1.0, size=(25, 7)).astype(float)
     # Neither symmetric nor with equal row sums.
     W = rng.random((25, 25)) * (rng.random((25, 25)) < 0.3)
-    found = moran_i(as_input(X), sparse.csr_matrix(W), chunk_size=chunk_size)
+    found = morans_i(as_input(X), sparse.csr_matrix(W), chunk_size=chunk_size)
     np.testing.assert_allclose(found, [moran_by_sums(x, W) for x in X.T], rtol=1e-12)
-    found = geary_c(as_input(X), sparse.csr_matrix(W), chunk_size=chunk_size)
+    found = gearys_c(as_input(X), sparse.csr_matrix(W), chunk_size=chunk_size)
     np.testing.assert_allclose(found, [geary_by_sums(x, W) for x in X.T], rtol=1e-12)
 
 
@@ -101,29 +101,29 @@ def test_statistics_equal_scanpy(rng):
     scanpy = pytest.importorskip("scanpy")
     W = knn_weights(rng.normal(size=(60, 2)), n_neighbors=5)
     X = rng.normal(size=(60, 4))
-    np.testing.assert_allclose(moran_i(X, W), scanpy.metrics.morans_i(W, X.T), rtol=1e-10)
-    np.testing.assert_allclose(geary_c(X, W), scanpy.metrics.gearys_c(W, X.T), rtol=1e-10)
+    np.testing.assert_allclose(morans_i(X, W), scanpy.metrics.morans_i(W, X.T), rtol=1e-10)
+    np.testing.assert_allclose(gearys_c(X, W), scanpy.metrics.gearys_c(W, X.T), rtol=1e-10)
 
 
 def test_statistics_ignore_shift_and_scale_even_far_from_zero(rng):
     W = knn_weights(rng.normal(size=(50, 2)))
     X = rng.normal(size=(50, 3))
-    np.testing.assert_allclose(moran_i(1e6 + 5 * X, W), moran_i(X, W), rtol=1e-6)
-    np.testing.assert_allclose(geary_c(1e6 + 5 * X, W), geary_c(X, W), rtol=1e-6)
+    np.testing.assert_allclose(morans_i(1e6 + 5 * X, W), morans_i(X, W), rtol=1e-6)
+    np.testing.assert_allclose(gearys_c(1e6 + 5 * X, W), gearys_c(X, W), rtol=1e-6)
 
 
 def test_constant_features_have_no_statistic(rng):
     W = knn_weights(rng.normal(size=(11, 2)))
     # The mean of eleven times 0.1 is not 0.1 in floating point.
     X = np.column_stack([np.full(11, 0.1), np.zeros(11), np.arange(11.0)])
-    for statistic in (moran_i, geary_c):
+    for statistic in (morans_i, gearys_c):
         assert np.isnan(statistic(X, W)).tolist() == [True, True, False]
 
 
 def test_null_moments_are_those_of_normal_values(rng):
     W = knn_weights(rng.normal(size=(40, 2)), n_neighbors=4)
-    values = moran_i(rng.normal(size=(40, 40_000)), W)
-    expectation, variance = moran_null(W)
+    values = morans_i(rng.normal(size=(40, 40_000)), W)
+    expectation, variance = morans_i_null(W)
     assert expectation == -1 / 39
     assert values.mean() == pytest.approx(expectation, abs=4 * np.sqrt(variance / 40_000))
     assert values.var() == pytest.approx(variance, rel=0.03)
@@ -132,12 +132,12 @@ def test_null_moments_are_those_of_normal_values(rng):
 def test_null_moments_of_a_complete_graph():
     # With all pairs alike, I is -1 / (n - 1) whatever the values are.
     W = sparse.csr_matrix(1 - np.eye(6))
-    expectation, variance = moran_null(W)
+    expectation, variance = morans_i_null(W)
     assert expectation == -1 / 5
     assert variance == pytest.approx(0, abs=1e-15)
 
 
-@pytest.mark.parametrize("function", [moran_i, geary_c])
+@pytest.mark.parametrize("function", [morans_i, gearys_c])
 def test_wrong_weights_are_named(function):
     X = np.eye(3)
     with pytest.raises(ValueError, match=r"W has shape \(2, 2\) but X has 3 rows"):

@@ -1,7 +1,9 @@
-"""Counts: their check, and what the encoder sees of them where it is given nothing else.
+"""Counts: their check, and how the encoder sees them where it is given nothing else.
 
-Imports the network only.
+Imports the network and what the package shares.
 """
+
+from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
@@ -9,18 +11,19 @@ from sklearn.utils import check_array
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from .._network.inputs import StandardizedCounts
+from .._utils.counts import log_normalize, median_library_size
 
 
-def check_counts(counts, n_samples, *, name="counts"):
+def check_counts(counts: Any, n_samples: int, *, name: str = "counts") -> Any:
     """Validate a matrix of counts.
 
     Parameters
     ----------
     counts : {array-like, sparse matrix} of shape (n_samples, n_genes)
-        They need not be whole numbers: corrected counts are fractions.
+        They need not be whole numbers: counts corrected for background are not.
     n_samples : int
     name : str, default="counts"
-        What messages call it.
+        What messages call the matrix.
 
     Returns
     -------
@@ -44,39 +47,20 @@ def check_counts(counts, n_samples, *, name="counts"):
     if lowest < 0:
         raise ValueError(
             f"Negative values in data passed to {name}: the lowest is {lowest}, and a likelihood "
-            "of counts cannot explain it. Pass raw counts, as counts= where X itself is scaled, "
-            "or likelihood='gaussian'."
+            "of counts cannot explain it. Pass raw counts (as counts= if X itself is scaled), "
+            "or use likelihood='gaussian'."
         )
     if not values.any():
-        raise ValueError(f"{name} has no count above 0. Pass counts, or likelihood='gaussian'.")
+        raise ValueError(
+            f"{name} has no count above 0. Pass counts, or use likelihood='gaussian'."
+        )
     return counts
 
 
-def library_sizes(counts) -> np.ndarray:
-    """Sum of each row, of shape (n_cells,) and dtype float64."""
-    return np.asarray(counts.sum(axis=1, dtype=np.float64)).ravel()
+def standardize_like(inputs: StandardizedCounts, counts: Any) -> None:
+    """Fit the layer that turns counts into z-scores of log-normalized values.
 
-
-def median_library_size(counts) -> float:
-    """Median over the cells that have any counts."""
-    library = library_sizes(counts)
-    return float(np.median(library[library > 0]))
-
-
-def log_normalize(counts):
-    """log(1 + x / library * median library), sparse where the counts are."""
-    library = library_sizes(counts)
-    factor = np.divide(
-        median_library_size(counts), library, out=np.zeros_like(library), where=library > 0
-    )
-    factor = factor.astype(counts.dtype)[:, None]
-    if sp.issparse(counts):
-        return sp.csr_matrix(counts.multiply(factor)).log1p()
-    return np.log1p(counts * factor)
-
-
-def standardize_like(inputs: StandardizedCounts, counts) -> None:
-    """Fit what turns counts into z-scores of log-normalized values. Constant genes become 0.
+    Constant genes become 0.
 
     Parameters
     ----------

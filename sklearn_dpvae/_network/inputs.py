@@ -40,5 +40,7 @@ class StandardizedCounts(nn.Module):
         self.std.copy_(torch.as_tensor(std))
 
     def forward(self, x: Tensor) -> Tensor:
+        # `_utils.counts.log_normalize` in torch: a part of the network runs on its device and is
+        # saved with it.
         library = x.sum(dim=-1, keepdim=True).clamp_min(1e-8)
         return ((x * (self.median_library / library)).log1p() - self.mean) / self.std

@@ -16,18 +16,18 @@ _OWN = {
     "sklearn_dpvae.SpatialModel": "_spatial_model.model.SpatialModel",
     "sklearn_dpvae.decomposition.SpatialPCA": "decomposition.SpatialPCA",
     "sklearn_dpvae.feature_selection.HighlyVariableGenes": (
-        "feature_selection._selectors.HighlyVariableGenes"
+        "feature_selection._highly_variable.HighlyVariableGenes"
     ),
     "sklearn_dpvae.feature_selection.SpatiallyVariableGenes": (
-        "feature_selection._selectors.SpatiallyVariableGenes"
+        "feature_selection._spatially_variable.SpatiallyVariableGenes"
     ),
     "sklearn_dpvae.masks.ClusterMask": "masks.ClusterMask",
     "sklearn_dpvae.masks.KNNMask": "masks.KNNMask",
     "sklearn_dpvae.masks.RadiusMask": "masks.RadiusMask",
     "sklearn_dpvae.metrics.ProcrustesTransform": "metrics._procrustes.ProcrustesTransform",
     "sklearn_dpvae.pipeline.SpatialPipeline": "pipeline.SpatialPipeline",
-    "sklearn_dpvae.preprocessing.LogNormalizer": "preprocessing.LogNormalizer",
-    "sklearn_dpvae.preprocessing.SectionScaler": "preprocessing.SectionScaler",
+    "sklearn_dpvae.preprocessing.LogNormalizer": "preprocessing._log_normalizer.LogNormalizer",
+    "sklearn_dpvae.preprocessing.SectionScaler": "preprocessing._section_scaler.SectionScaler",
     "sklearn_dpvae.reconstruction.AnchoredMDS": "reconstruction._anchored_mds.AnchoredMDS",
     # Parts of a fitted regressor.
     "DPVAE": "_network.dpvae.DPVAE",

@@ -9,33 +9,43 @@ Pure functions. With weights :math:`w_{ij}`, :math:`S_0 = \\sum_{ij} w_{ij}` and
 Imports nothing of this package.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
 
-# Features that are made dense in one piece, and values: 128 MB in float64.
+# At most this many features, and this many values (128 MB in float64), are made dense at a time.
 _FEATURES_PER_CHUNK = 128
 _VALUES_PER_CHUNK = 2**24
 
 
-def knn_weights(coords, n_neighbors=5, *, codes=None, max_share=1.0):
+def knn_weights(
+    coords: ArrayLike,
+    n_neighbors: int = 5,
+    *,
+    codes: ArrayLike | None = None,
+    max_share: float = 1.0,
+) -> sparse.csr_matrix:
     """Row-standardized weights of the nearest neighbors, within sections.
 
-    Each point gives equal weight to its `n_neighbors` nearest points of the same section, itself
-    excluded, so that its weights sum to one. The graph is directed: it is not symmetrized (Moran's
-    I and Geary's C see only the symmetric part of the weights in any case).
+    Each point gives equal weights, which sum to one, to its `n_neighbors` nearest points of the
+    same section, itself excluded. The graph is directed: it is not symmetrized. Moran's I and
+    Geary's C depend only on the symmetric part of the weights.
 
     Parameters
     ----------
     coords : ndarray of shape (n_samples, n_dims)
-        Positions; units do not matter.
+        Positions, in any unit.
     n_neighbors : int, default=5
         Number of neighbors of a point. In a section of fewer than ``n_neighbors + 1`` points
         all the others are neighbors.
     codes : ndarray of shape (n_samples,), optional
         Section of each point. None means that all points are of one section.
     max_share : float, default=1.0
-        Points of a section have at most this share of it as neighbors, but one at least.
+        The neighbors of a point are at most this share of its section, but at least one.
 
     Returns
     -------
@@ -45,7 +55,7 @@ def knn_weights(coords, n_neighbors=5, *, codes=None, max_share=1.0):
 
     Notes
     -----
-    Among points at equal distance the choice is arbitrary, as on a regular grid when
+    Among points at equal distance the choice is arbitrary, for example on a regular grid where
     `n_neighbors` cuts through a ring of neighbors.
 
     Examples
@@ -59,10 +69,10 @@ def knn_weights(coords, n_neighbors=5, *, codes=None, max_share=1.0):
            [0., 1., 0., 0.],
            [0., 0., 1., 0.]])
     """
-    coords = np.asarray(coords, dtype=np.float64)
-    if coords.ndim == 1:
-        coords = coords[:, None]
-    n_samples = coords.shape[0]
+    points: NDArray[np.float64] = np.asarray(coords, dtype=np.float64)
+    if points.ndim == 1:
+        points = points[:, None]
+    n_samples = points.shape[0]
     codes = np.zeros(n_samples, dtype=np.int64) if codes is None else np.asarray(codes)
 
     rows, columns, values = [], [], []
@@ -71,8 +81,8 @@ def knn_weights(coords, n_neighbors=5, *, codes=None, max_share=1.0):
         k = min(n_neighbors, max(int(max_share * len(members)), 1), len(members) - 1)
         if k == 0:
             continue
-        # Queried without points, `kneighbors` leaves out each point itself, also among twins.
-        nearest = NearestNeighbors(n_neighbors=k).fit(coords[members])
+        # Called without points, `kneighbors` leaves out each point itself, but no other one there.
+        nearest = NearestNeighbors(n_neighbors=k).fit(points[members])
         neighbors = nearest.kneighbors(return_distance=False)
         rows.append(np.repeat(members, k))
         columns.append(members[neighbors].ravel())
@@ -83,7 +93,7 @@ def knn_weights(coords, n_neighbors=5, *, codes=None, max_share=1.0):
     return sparse.csr_matrix(entries, shape=(n_samples, n_samples))
 
 
-def moran_i(X, W, *, chunk_size=None):
+def morans_i(X: Any, W: sparse.spmatrix, *, chunk_size: int | None = None) -> NDArray[np.float64]:
     """Moran's I of every feature.
 
     Parameters
@@ -91,10 +101,11 @@ def moran_i(X, W, *, chunk_size=None):
     X : {ndarray, sparse matrix} of shape (n_samples, n_features)
         Values. Sparse input is made dense only `chunk_size` features at a time.
     W : sparse matrix of shape (n_samples, n_samples)
-        Weights of pairs, for example of `knn_weights`.
+        Weights of pairs, for example from `knn_weights`.
     chunk_size : int, default=None
-        Number of features worked on at a time: bounds the memory to a few times
-        ``8 * n_samples * chunk_size`` bytes. None is 128, or fewer for more than 131,072 samples.
+        Number of features to work on at a time. It limits the memory to a few times
+        ``8 * n_samples * chunk_size`` bytes. None means 128, or fewer for more than 131,072
+        samples.
 
     Returns
     -------
@@ -115,10 +126,10 @@ def moran_i(X, W, *, chunk_size=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._utils.autocorrelation import knn_weights, moran_i
+    >>> from sklearn_dpvae._utils.autocorrelation import knn_weights, morans_i
     >>> W = knn_weights(np.arange(6.0), n_neighbors=2)
     >>> X = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1]]).T
-    >>> moran_i(X, W).round(2)
+    >>> morans_i(X, W).round(2)
     array([ 0.67, -0.67])
     """
     W, total = _check_weights(W, X)
@@ -131,7 +142,7 @@ def moran_i(X, W, *, chunk_size=None):
     return values
 
 
-def geary_c(X, W, *, chunk_size=None):
+def gearys_c(X: Any, W: sparse.spmatrix, *, chunk_size: int | None = None) -> NDArray[np.float64]:
     """Geary's C of every feature.
 
     Parameters
@@ -139,9 +150,9 @@ def geary_c(X, W, *, chunk_size=None):
     X : {ndarray, sparse matrix} of shape (n_samples, n_features)
         Values. Sparse input is made dense only `chunk_size` features at a time.
     W : sparse matrix of shape (n_samples, n_samples)
-        Weights of pairs, for example of `knn_weights`.
+        Weights of pairs, for example from `knn_weights`.
     chunk_size : int, default=None
-        Number of features worked on at a time; see `moran_i`.
+        Number of features to work on at a time; see `morans_i`.
 
     Returns
     -------
@@ -162,10 +173,10 @@ def geary_c(X, W, *, chunk_size=None):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._utils.autocorrelation import geary_c, knn_weights
+    >>> from sklearn_dpvae._utils.autocorrelation import gearys_c, knn_weights
     >>> W = knn_weights(np.arange(6.0), n_neighbors=2)
     >>> X = np.array([[0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1]]).T
-    >>> geary_c(X, W).round(2)
+    >>> gearys_c(X, W).round(2)
     array([0.28, 1.39])
     """
     W, total = _check_weights(W, X)
@@ -174,13 +185,13 @@ def geary_c(X, W, *, chunk_size=None):
 
     values = np.empty(X.shape[1])
     for columns, Z, variation in _centered_chunks(X, chunk_size):
-        # sum_ij w_ij (z_i - z_j)^2, expanded so that no pair needs to be listed.
+        # sum_ij w_ij (z_i - z_j)^2, expanded so that pairs need not be listed.
         squares = both_ways @ np.square(Z) - 2 * np.einsum("ij,ij->j", Z, W @ Z)
         values[columns] = (n_samples - 1) / (2 * total) * squares / variation
     return values
 
 
-def moran_null(W):
+def morans_i_null(W: sparse.spmatrix) -> tuple[float, float]:
     """Expectation and variance of Moran's I of independent normal values.
 
     ::
@@ -211,8 +222,8 @@ def moran_null(W):
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae._utils.autocorrelation import knn_weights, moran_null
-    >>> expectation, variance = moran_null(knn_weights(np.arange(11.0), n_neighbors=2))
+    >>> from sklearn_dpvae._utils.autocorrelation import knn_weights, morans_i_null
+    >>> expectation, variance = morans_i_null(knn_weights(np.arange(11.0), n_neighbors=2))
     >>> round(expectation, 3), round(variance, 3)
     (-0.1, 0.068)
     """
@@ -226,29 +237,33 @@ def moran_null(W):
     return expectation, float(second_moment - expectation**2)
 
 
-def _check_weights(W, X=None):
+def _check_weights(W: sparse.spmatrix, X: Any = None) -> tuple[sparse.csr_matrix, float]:
     """Weights as CSR and their sum."""
     W = sparse.csr_matrix(W)
     if X is not None and W.shape != (X.shape[0], X.shape[0]):
         raise ValueError(
-            f"W has shape {W.shape} but X has {X.shape[0]} rows; the weights need one row and "
+            f"W has shape {W.shape} but X has {X.shape[0]} rows. Pass weights with one row and "
             "one column per row of X."
         )
     total = float(W.sum())
     if total == 0:
-        raise ValueError("all weights in W are zero; no point has a neighbor.")
+        raise ValueError(
+            "all weights in W are zero: no point has a neighbor. Pass more than one point."
+        )
     return W, total
 
 
-def _row_sums(W):
+def _row_sums(W: sparse.spmatrix) -> NDArray[np.float64]:
     return np.asarray(W.sum(axis=1)).ravel()
 
 
-def _centered_chunks(X, chunk_size):
-    """Yield column slices, the centered dense columns, and their sums of squares.
+def _centered_chunks(
+    X: Any, chunk_size: int | None
+) -> Iterator[tuple[slice, NDArray[np.float64], NDArray[np.float64]]]:
+    """Yield slices of columns, the centered dense columns, and their sums of squares.
 
-    The sum of squares of a constant column is NaN, so that what is divided by it is NaN too;
-    rounding of the mean would otherwise leave it tiny but positive.
+    The sum of squares of a constant column is NaN, so that a statistic divided by it is NaN, too.
+    Rounding of the mean would otherwise leave it tiny but positive.
     """
     if sparse.issparse(X):
         X = X.tocsc()

@@ -1,9 +1,13 @@
 """Expression matrices: validation, blocks of rows, means and variances of genes.
 
-Dense and CSR; nothing here makes a sparse matrix dense. Imports nothing of this package.
+Dense and CSR. Nothing here makes a sparse matrix dense. Imports nothing of this package.
 """
 
+from collections.abc import Iterator
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.utils import check_array
 from sklearn.utils.validation import FLOAT_DTYPES
@@ -12,13 +16,19 @@ ROWS_AT_A_TIME = 1024
 
 
 def check_matrix(
-    X, estimator, *, dtype=FLOAT_DTYPES, copy=False, min_samples=1, negative_hint=None
-):
+    X: Any,
+    estimator: Any,
+    *,
+    dtype: Any = FLOAT_DTYPES,
+    copy: bool = False,
+    min_samples: int = 1,
+    negative_hint: str | None = None,
+) -> Any:
     """Validate an expression matrix.
 
-    It touches no attribute of the estimator. That is left to
-    ``validate_data(estimator, X, skip_check_array=True)`` once all input is known to be good, so
-    that bad input leaves an estimator as it was.
+    No attribute of the estimator is set. Call
+    ``validate_data(estimator, X, skip_check_array=True)`` for that once all input is known to be
+    good, so that bad input leaves an estimator as it was.
 
     Parameters
     ----------
@@ -30,11 +40,11 @@ def check_matrix(
         As in :func:`sklearn.utils.check_array`: a matrix of another type is converted to the
         first of them.
     copy : bool, default=False
-        Whether the caller is going to write into the result.
+        Whether the result must not share memory with `X`, because the caller writes into it.
     min_samples : int, default=1
-        Fewest rows that make sense.
+        Smallest number of rows allowed.
     negative_hint : str, optional
-        If given, negative values are an error, and this says what to pass instead.
+        If given, negative values are an error, and this text says what to pass instead.
 
     Returns
     -------
@@ -56,7 +66,7 @@ def check_matrix(
         input_name="X",
     )
     if sparse.issparse(X) and not X.has_canonical_format:
-        # Entries stored twice add up, which functions applied to each of them would miss.
+        # Entries stored twice add up. Functions that are applied to each of them would miss it.
         X = X.copy()
         X.sum_duplicates()
     if negative_hint is not None:
@@ -70,28 +80,28 @@ def check_matrix(
     return X
 
 
-def row_blocks(X, size=ROWS_AT_A_TIME):
-    """Yield successive blocks of rows: CSR for sparse input, views for dense."""
+def row_blocks(X: Any, size: int = ROWS_AT_A_TIME) -> Iterator[Any]:
+    """Yield successive blocks of rows: CSR matrices of sparse input, views of dense input."""
     for start in range(0, X.shape[0], size):
         yield X[start : start + size]
 
 
-def column_moments(X):
+def column_moments(X: Any) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Mean and variance of every column, accumulated in float64 in two passes.
 
-    The second pass sums squared deviations from the mean, so that columns of large mean and small
-    spread lose no digits, as the difference of the mean square and the squared mean would.
+    The second pass sums squared deviations from the mean. The difference of the mean square and
+    the squared mean would lose digits in columns of large mean and small spread.
 
     Parameters
     ----------
     X : {ndarray, CSR matrix} of shape (n_samples, n_features)
-        Values; no entry of a sparse matrix may be stored twice.
+        Values. No entry of a sparse matrix may be stored twice.
 
     Returns
     -------
     mean : ndarray of shape (n_features,), dtype float64
     variance : ndarray of shape (n_features,), dtype float64
-        Population variance (divided by n_samples); exactly zero where a column is constant.
+        Population variance (divided by n_samples). Exactly zero for a constant column.
 
     Examples
     --------
@@ -122,12 +132,12 @@ def column_moments(X):
             deviation = block - mean
             squares += np.einsum("ij,ij->j", deviation, deviation)
 
-    # Rounding of the mean would leave a constant column with a tiny variance.
+    # Rounding of the mean would give a constant column a tiny variance.
     constant = low == high
     mean[constant] = low[constant]
     squares[constant] = 0.0
     return mean, squares / n_samples
 
 
-def _as_row(values):
+def _as_row(values: Any) -> NDArray:
     return values.toarray().ravel() if sparse.issparse(values) else values

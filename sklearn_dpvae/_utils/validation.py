@@ -1,27 +1,70 @@
-"""Checks of arguments that several estimators share: coordinates, labels, missing genes.
+"""Checks of arguments: parameters, coordinates, labels of sections, missing genes.
 
 Imports nothing of this package.
 """
 
 import numbers
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from sklearn.base import _fit_context
 from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import column_or_1d
 
 MIN_CELLS_PER_SECTION = 3
 
+# scikit-learn's decorators have no types: applied as they are, they would hide the signature of
+# what they decorate from type checkers. The two below keep it.
+Function = TypeVar("Function", bound=Callable[..., Any])
 
-def _is_missing(label):
+
+def checks_arguments(constraints: dict[str, list]) -> Callable[[Function], Function]:
+    """Decorate a function: it checks its arguments first.
+
+    Parameters
+    ----------
+    constraints : dict
+        Constraints on each argument, as scikit-learn writes them in ``_parameter_constraints``.
+
+    Returns
+    -------
+    callable
+        The decorator.
+    """
+    return validate_params(constraints, prefer_skip_nested_validation=True)
+
+
+def checks_parameters(fit: Function) -> Function:
+    """Decorate a method that fits: it checks the parameters of its estimator first.
+
+    Parameters
+    ----------
+    fit : callable
+        A method of an estimator with ``_parameter_constraints``.
+
+    Returns
+    -------
+    callable
+        A method of the same signature.
+    """
+    return _fit_context(prefer_skip_nested_validation=True)(fit)
+
+
+def _is_missing(label: Any) -> bool:
     """Whether a section label is absent: None, NaN, or pandas' NA."""
     if label is None:
         return True
     if isinstance(label, numbers.Real):
-        return bool(np.isnan(label))
+        return bool(np.isnan(float(label)))
     return type(label).__name__ in {"NAType", "NaTType"}
 
 
-def check_sections(sections, n_samples, *, name="sections"):
+def check_sections(
+    sections: ArrayLike | None, n_samples: int, *, name: str = "sections"
+) -> tuple[NDArray[np.int64], NDArray]:
     """Encode section labels as integers.
 
     Parameters
@@ -48,35 +91,34 @@ def check_sections(sections, n_samples, *, name="sections"):
     """
     if sections is None:
         return np.zeros(n_samples, dtype=np.int64), np.array([0])
-    sections = np.asarray(sections)
-    if sections.ndim == 0:
+    values: NDArray = np.asarray(sections)
+    if values.ndim == 0:
         raise ValueError(
-            f"{name} must hold one label per row, got the single value {sections[()]!r}. "
+            f"{name} must hold one label per row, got the single value {values[()]!r}. "
             "Pass an array of the length of X."
         )
-    sections = column_or_1d(sections)
-    if len(sections) != n_samples:
+    values = column_or_1d(values)
+    if len(values) != n_samples:
         raise ValueError(
-            f"{name} has {len(sections)} labels but X has {n_samples} rows. "
-            "Pass one label per row."
+            f"{name} has {len(values)} labels but X has {n_samples} rows. Pass one label per row."
         )
-    missing = [i for i, label in enumerate(sections.tolist()) if _is_missing(label)]
+    missing = [i for i, label in enumerate(values.tolist()) if _is_missing(label)]
     if missing:
         raise ValueError(
             f"{name} has {len(missing)} missing label(s), the first at row {missing[0]}. "
-            "Label every row or drop the rows that have none."
+            "Label every row, or drop the rows without a label."
         )
-    if sections.dtype == object:
-        sections = np.array([str(label) for label in sections])
-    labels, codes = np.unique(sections, return_inverse=True)
+    if values.dtype == object:
+        values = np.array([str(label) for label in values])
+    labels, codes = np.unique(values, return_inverse=True)
     return codes.astype(np.int64, copy=False), labels
 
 
-def find_labels(labels, known):
-    """Where each label stands among known ones, -1 for those that do not.
+def find_labels(labels: NDArray, known: NDArray) -> NDArray[np.int64]:
+    """Index of each label among known ones, -1 for labels that are not known.
 
-    Labels are compared as text, and 1 is 1.0: the same column comes as numbers from one file
-    and as text from another.
+    Labels are compared as text, and 1 equals 1.0: the same column may be numbers in one file and
+    text in another.
 
     Parameters
     ----------
@@ -91,21 +133,27 @@ def find_labels(labels, known):
     return np.array([index.get(_as_text(label), -1) for label in labels.tolist()], dtype=np.int64)
 
 
-def _as_text(label):
+def _as_text(label: Any) -> str:
     whole = isinstance(label, float) and label.is_integer()
     return str(int(label)) if whole else str(label)
 
 
-def check_coords(coords, codes=None, labels=None, *, name="coords"):
-    """Validate positions and, given section codes, each section's part of them.
+def check_coords(
+    coords: ArrayLike,
+    codes: NDArray[np.int64] | None = None,
+    labels: NDArray | None = None,
+    *,
+    name: str = "coords",
+) -> NDArray[np.float64]:
+    """Validate positions and, if section codes are given, the positions of each section.
 
     Parameters
     ----------
     coords : array-like of shape (n_samples,) or (n_samples, n_dims)
         Positions in tissue units.
     codes : ndarray of shape (n_samples,), optional
-        Section of each row, as `check_sections` returns it. When given, every section must
-        have at least three cells that do not all lie in one point.
+        Section of each row, as `check_sections` returns it. If given, every section must have
+        at least three cells, and they must not all lie at one point.
     labels : ndarray of shape (n_sections,), optional
         Labels of the sections, for the messages.
     name : str, default="coords"
@@ -121,30 +169,32 @@ def check_coords(coords, codes=None, labels=None, *, name="coords"):
         If a position is NaN or infinite, lengths do not match, or a section has too few cells
         or no extent.
     """
-    coords = check_array(coords, dtype=np.float64, ensure_2d=False, input_name=name)
-    if coords.ndim == 1:
-        coords = coords[:, None]
+    points: NDArray[np.float64] = check_array(
+        coords, dtype=np.float64, ensure_2d=False, input_name=name
+    )
+    if points.ndim == 1:
+        points = points[:, None]
     if codes is None:
-        return coords
-    check_consistent_length(coords, codes)
+        return points
+    check_consistent_length(points, codes)
     for code in np.unique(codes):
-        part = coords[codes == code]
+        part = points[codes == code]
         label = repr(labels[code].item()) if labels is not None else int(code)
         if len(part) < MIN_CELLS_PER_SECTION:
             raise ValueError(
                 f"section {label} has n_samples={len(part)} cell(s) with positions; at least "
-                f"{MIN_CELLS_PER_SECTION} are needed to learn from. Drop it or merge it."
+                f"{MIN_CELLS_PER_SECTION} are needed. Drop the section or merge it with another."
             )
         if np.ptp(part, axis=0).max() == 0:
             raise ValueError(
                 f"all {len(part)} positions of section {label} are the same point "
-                f"{part[0].tolist()}; {name} must have an extent."
+                f"{part[0].tolist()}. Pass {name} that differ, or drop the section."
             )
-    return coords
+    return points
 
 
-def known_rows(coords, *, name):
-    """Rows of positions that are known: those of all others hold nothing but NaN.
+def known_rows(coords: NDArray[np.float64], *, name: str) -> NDArray[np.intp]:
+    """Rows whose position is known. An unknown position is NaN in every column.
 
     Parameters
     ----------
@@ -171,7 +221,7 @@ def known_rows(coords, *, name):
     return np.flatnonzero(~missing.any(axis=1))
 
 
-def check_missing_genes(missing_genes, n_genes):
+def check_missing_genes(missing_genes: ArrayLike, n_genes: int) -> NDArray[np.bool_]:
     """Validate which genes a query was not measured for.
 
     Parameters
@@ -186,7 +236,7 @@ def check_missing_genes(missing_genes, n_genes):
     Raises
     ------
     ValueError
-        If it is not one boolean for each gene.
+        If it is not one boolean per gene.
     """
     missing = np.asarray(missing_genes)
     if missing.dtype != bool or missing.shape != (n_genes,):

@@ -1,4 +1,7 @@
-"""Tissues to learn from: a generator, readers of sections on disk, public Visium sections."""
+"""Tissues to learn from: a generator, readers of sections on disk, public Visium sections.
+
+May import `_utils`.
+"""
 
 from ._genes import align_genes
 from ._readers import read_sections

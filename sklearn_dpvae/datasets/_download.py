@@ -1,44 +1,45 @@
-"""Download a file: resumed where it broke off, checked for its size, put in place at once.
+"""Download a file with pooch: resumed where it broke off, checked, and recognized later.
 
-Imports nothing of this package.
+May import `_utils`.
 """
 
+import contextlib
 import json
+import logging
 import os
-import sys
-import time
-import urllib.error
-import urllib.request
+from collections.abc import Iterator
 from http import HTTPStatus
-from http.client import HTTPException
 from pathlib import Path
 from typing import Any
 
-CHUNK = 1 << 16
-ATTEMPTS = 4
+from tqdm import tqdm
+
+from .._utils.files import replacing
+from .._utils.optional import import_optional
+
+CHUNK = 1 << 13  # Bytes read at a time. A broken transfer loses less than this.
+RETRIES = 3
 TIMEOUT = 30.0  # Seconds without a byte.
-PAUSE = 1.0  # Seconds before the second attempt; doubled for each later one.
 
-
-class _BrokenOffError(OSError):
-    """A transfer ended early; what has arrived is kept, and it is worth trying again."""
+# The hashes of the files of a folder, as they were when they first arrived.
+HASHES = "sha256.json"
 
 
 def download(url: str, target: Path, *, verbose: bool = False) -> Path:
     """Download a file unless it is there already.
 
-    While it arrives it is called ``<target>.part``, which a later call takes up by a Range
-    request if the file on the server is still the same. It gets its name only when it has the
-    size that the server announced.
+    While the file arrives it is called ``<target>.part``. A later call continues it, if the file
+    on the server is still the same. The SHA-256 hash of a complete file is kept beside it. A
+    later call compares the file with its hash, and replaces a file that was damaged.
 
     Parameters
     ----------
     url : str
         Where the file is.
     target : Path
-        Where it goes; folders are made as needed.
+        Where it goes. Folders are created as needed.
     verbose : bool, default=False
-        Whether to report progress on stderr.
+        Whether to show progress on stderr.
 
     Returns
     -------
@@ -47,134 +48,159 @@ def download(url: str, target: Path, *, verbose: bool = False) -> Path:
     Raises
     ------
     ConnectionError
-        If the server cannot be reached, or the transfer keeps breaking off.
+        If the server cannot be reached, or the transfer breaks off again and again.
     FileNotFoundError
         If the server has no such file.
+    ValueError
+        If the server's file is not the one that was downloaded before.
     OSError
         If the server refuses, or the file cannot be written.
+    ImportError
+        If a package of the extra ``fetch`` is missing.
     """
-    if target.exists():
-        return target
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(target.name + ".part")
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(PAUSE * 2 ** (attempt - 1))
-        try:
-            _transfer(url, part, verbose)
-        except _BrokenOffError as error:
-            reason = error
-            continue
-        os.replace(part, target)
-        _validator_file(part).unlink(missing_ok=True)
-        return target
-    kept = part.stat().st_size if part.exists() else 0
-    raise ConnectionError(
-        f"the download of {url} broke off {ATTEMPTS} times ({reason}). {kept:,} bytes are kept in "
-        f"{part}; call again to resume."
-    ) from reason
-
-
-def _transfer(url: str, part: Path, verbose: bool) -> None:
-    """Fetch what is missing of a file, once."""
-    start, headers = _resume(part)
-    # Some servers refuse urllib's own name.
-    request = urllib.request.Request(url, headers={"User-Agent": "sklearn-dpvae", **headers})
+    pooch = import_optional("pooch", extra="fetch", purpose="downloading a file")
+    requests = import_optional("requests", extra="fetch", purpose="downloading a file")
+    hashes = _hashes(target.parent)
+    known = hashes.get(target.name)
+    fetcher = pooch.create(
+        target.parent,
+        base_url="",
+        registry={target.name: known},
+        urls={target.name: url},
+        retry_if_failed=RETRIES,
+    )
+    part = _part(target)
     try:
-        response = urllib.request.urlopen(request, timeout=TIMEOUT)
-    except urllib.error.HTTPError as error:
-        _raise_status(error, url, part)
-    except (TimeoutError, ConnectionResetError, HTTPException) as error:
-        raise _BrokenOffError(f"{type(error).__name__}: {error}") from error
-    except urllib.error.URLError as error:
+        with _quiet(pooch.get_logger()):
+            fetcher.fetch(target.name, downloader=_Downloader(requests, part, verbose))
+    except requests.RequestException as error:
+        kept = part.stat().st_size if part.exists() else 0
         raise ConnectionError(
-            f"cannot reach {url} ({error.reason}). Check the network, or download the file on "
-            f"another machine and save it as {part.with_suffix('')}."
+            f"cannot download {url} ({error}). Check the network and call again: {kept:,} bytes "
+            f"are kept in {part}. Or download the file on another machine and save it as {target}."
         ) from error
+    except ValueError as error:
+        raise ValueError(
+            f"{url} is not the file that was downloaded before ({error}). To accept the new one, "
+            f"delete {target.parent / HASHES}."
+        ) from error
+    if known is None:
+        _write_hashes(target.parent, hashes | {target.name: pooch.file_hash(str(target))})
+    return target
 
-    with response:
-        if response.status != HTTPStatus.PARTIAL_CONTENT:
-            start = 0  # The server sends all of it: the file is another one by now.
+
+def discard(target: Path) -> None:
+    """Delete a downloaded file and its hash, so that the next call accepts any file.
+
+    Parameters
+    ----------
+    target : Path
+        The file.
+    """
+    target.unlink(missing_ok=True)
+    hashes = _hashes(target.parent)
+    if hashes.pop(target.name, None) is not None:
+        _write_hashes(target.parent, hashes)
+
+
+class _Downloader:
+    """What pooch calls to fetch a file. Its own downloader forgets what a broken transfer left."""
+
+    def __init__(self, requests: Any, part: Path, verbose: bool) -> None:
+        self.requests = requests
+        self.part = part
+        self.verbose = verbose
+
+    def __call__(self, url: str, output_file: str, pooch: Any) -> None:
+        # The bytes of the file as it is, and not compressed for the transfer.
+        headers = {"User-Agent": "sklearn-dpvae", "Accept-Encoding": "identity"}
+        headers |= self._range()
+        with self.requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            self._check_status(response)
+            self._copy(response)
+        os.replace(self.part, output_file)
+        _validator(self.part).unlink(missing_ok=True)
+
+    def _range(self) -> dict[str, str]:
+        """Headers that ask for the rest of the file, if the server's file is unchanged."""
+        try:
+            start = self.part.stat().st_size
+            validator = json.loads(_validator(self.part).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        # A weak validator (W/...) does not promise equal bytes.
+        if not start or not validator or validator.startswith("W/"):
+            return {}
+        return {"Range": f"bytes={start}-", "If-Range": validator}
+
+    def _check_status(self, response: Any) -> None:
+        """Raise what pooch retries if trying again may help, and another error if not."""
+        status = response.status_code
+        if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
+            raise FileNotFoundError(f"the server has no file {response.url} (status {status}).")
+        if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
+            self.part.unlink()  # There is nothing to continue: start over.
+        elif status != HTTPStatus.TOO_MANY_REQUESTS and 400 <= status < 500:
+            raise OSError(
+                f"the server refused {response.url} (status {status}: {response.reason})."
+            )
+        response.raise_for_status()
+
+    def _copy(self, response: Any) -> None:
+        """Write what the server sends, after what is there if the server sends only the rest."""
+        resumed = response.status_code == HTTPStatus.PARTIAL_CONTENT
+        start = self.part.stat().st_size if resumed else 0
         length = response.headers.get("Content-Length")
         size = None if length is None else start + int(length)
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
-        _validator_file(part).write_text(json.dumps(validator), encoding="utf-8")
-        arrived = _copy(response, part, start, size, _Progress(part.stem, size, verbose))
-    if size is not None and arrived < size:
-        raise _BrokenOffError(f"{arrived:,} of {size:,} bytes arrived")
-    if size is not None and arrived > size:
-        part.unlink()
-        raise _BrokenOffError(f"{arrived:,} bytes arrived where {size:,} were announced")
+        _validator(self.part).write_text(json.dumps(validator), encoding="utf-8")
+        with (
+            open(self.part, "ab" if resumed else "wb") as file,
+            tqdm(
+                desc=self.part.stem,
+                total=size,
+                initial=start,
+                unit="B",
+                unit_scale=True,
+                disable=not self.verbose,
+            ) as bar,
+        ):
+            for chunk in response.iter_content(CHUNK):
+                bar.update(file.write(chunk))
+        arrived = self.part.stat().st_size
+        if size is not None and arrived != size:
+            raise self.requests.ConnectionError(f"{arrived:,} of {size:,} bytes arrived")
 
 
-def _resume(part: Path) -> tuple[int, dict[str, str]]:
-    """How much is there, and the headers that ask for the rest if the file is unchanged."""
-    start = part.stat().st_size if part.exists() else 0
-    try:
-        validator = json.loads(_validator_file(part).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        validator = None
-    # A weak validator (W/...) does not promise equal bytes.
-    if start == 0 or not validator or validator.startswith("W/"):
-        return 0, {}
-    return start, {"Range": f"bytes={start}-", "If-Range": validator}
+def _part(target: Path) -> Path:
+    """The name of a file while it arrives."""
+    return target.with_name(target.name + ".part")
 
 
-def _copy(response: Any, part: Path, start: int, size: int | None, progress: Any) -> int:
-    """Append what the server sends; returns the size of the file then."""
-    arrived = start
-    with open(part, "ab" if start else "wb") as file:
-        while True:
-            try:
-                chunk = response.read(CHUNK)
-            except (OSError, HTTPException) as error:
-                raise _BrokenOffError(f"{type(error).__name__}: {error}") from error
-            if not chunk:
-                break
-            file.write(chunk)
-            arrived += len(chunk)
-            progress.show(arrived)
-    progress.close(arrived)
-    return arrived
-
-
-def _raise_status(error: urllib.error.HTTPError, url: str, part: Path) -> None:
-    """Turn a status that is not success into an error that says what to do."""
-    status = error.code
-    error.close()
-    if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
-        part.unlink(missing_ok=True)  # Nothing to resume there: begin anew.
-        raise _BrokenOffError("the server cannot resume") from error
-    if status >= 500 or status == HTTPStatus.TOO_MANY_REQUESTS:
-        raise _BrokenOffError(f"the server answered {status}") from error
-    if status in (HTTPStatus.NOT_FOUND, HTTPStatus.GONE):
-        raise FileNotFoundError(f"the server has no file {url} (status {status}).") from error
-    raise OSError(f"the server refused {url} (status {status}: {error.reason}).") from error
-
-
-def _validator_file(part: Path) -> Path:
-    """Where the server's word for the version of a partial file is kept."""
+def _validator(part: Path) -> Path:
+    """Where the server's name for the version of a partial file is kept."""
     return part.with_name(part.name + ".json")
 
 
-class _Progress:
-    """One line on stderr, rewritten as bytes arrive; on a terminal only every tenth second."""
+def _hashes(folder: Path) -> dict[str, str]:
+    """Hashes of the downloaded files of a folder, by name."""
+    try:
+        return json.loads((folder / HASHES).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
 
-    def __init__(self, name: str, size: int | None, verbose: bool) -> None:
-        self.name, self.size, self.verbose = name, size, verbose
-        self.interactive = sys.stderr.isatty()
-        self.last = 0.0
 
-    def line(self, arrived: int) -> str:
-        total = "" if self.size is None else f" of {self.size / 1e6:.1f}"
-        return f"{self.name}: {arrived / 1e6:.1f}{total} MB"
+def _write_hashes(folder: Path, hashes: dict[str, str]) -> None:
+    with replacing(folder / HASHES) as scratch:
+        scratch.write_text(json.dumps(hashes, indent=2), encoding="utf-8")
 
-    def show(self, arrived: int) -> None:
-        if self.verbose and self.interactive and time.monotonic() - self.last > 0.1:
-            self.last = time.monotonic()
-            print(f"\r{self.line(arrived)}", end="", file=sys.stderr, flush=True)
 
-    def close(self, arrived: int) -> None:
-        if self.verbose:
-            start = "\r" if self.interactive else ""
-            print(start + self.line(arrived), file=sys.stderr)
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    """Hide what pooch reports of each file. The progress bar says it."""
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)

@@ -1,4 +1,7 @@
-"""Names of genes: made unique, and aligned between a reference and a query."""
+"""Names of genes: made unique, and aligned between a reference and a query.
+
+Imports nothing of this package.
+"""
 
 import warnings
 from collections import Counter
@@ -22,8 +25,8 @@ def align_genes(
 ) -> Any:
     """Bring the columns of a query into the order of the reference's genes.
 
-    Genes are matched by name. Those that the reference does not know are dropped; those that
-    the query lacks are filled, with one warning that counts them.
+    Genes are matched by name. Genes that the reference does not have are dropped. Genes that the
+    query does not have are filled, with one warning that counts them.
 
     Parameters
     ----------
@@ -32,29 +35,30 @@ def align_genes(
     genes : array-like of shape (n_genes,)
         Names of the columns of `X`, without duplicates.
     reference_genes : array-like of shape (n_reference_genes,)
-        Names of the columns wanted, without duplicates.
+        Names of the columns of the result, without duplicates.
     min_share : float, default=0.5
         Share of the reference's genes, between 0 and 1, that the query must have.
     fill_value : float or array-like of shape (n_reference_genes,), default=0.0
-        What missing genes are filled with. For counts leave 0, and tell `SpatialPipeline.predict`
-        by `missing_genes` which they are; for centered data pass the reference's means.
+        Values of missing genes. Leave 0 for counts, and name these genes to
+        `SpatialPipeline.predict` with `missing_genes`. Pass the reference's means for centered
+        data.
 
     Returns
     -------
     aligned : {ndarray, sparse matrix} of shape (n_cells, n_reference_genes)
-        CSR where `X` is sparse, and never densified. The dtype is that of `X` unless a fill
-        value cannot be held by it.
+        CSR if `X` is sparse; it is never made dense. The dtype is that of `X`, unless it cannot
+        hold a fill value.
 
     Raises
     ------
     ValueError
-        If names are duplicated or do not match the columns of `X`, or too few genes are
-        common to both.
+        If names are duplicated or do not match the columns of `X`, or the query has too few of
+        the reference's genes.
 
     Warns
     -----
     UserWarning
-        If genes are missing in the query.
+        If the query lacks genes of the reference.
 
     See Also
     --------
@@ -73,7 +77,10 @@ def align_genes(
     genes = _check_names(genes, "genes")
     reference = _check_names(reference_genes, "reference_genes")
     if len(genes) != X.shape[1]:
-        raise ValueError(f"genes has {len(genes)} names but X has {X.shape[1]} columns.")
+        raise ValueError(
+            f"genes has {len(genes)} names but X has {X.shape[1]} columns. Pass one name per "
+            "column."
+        )
     if not 0 <= min_share <= 1:
         raise ValueError(f"min_share must be between 0 and 1, got {min_share!r}.")
     fill = np.asarray(fill_value)
@@ -103,12 +110,12 @@ def align_genes(
 
 
 def make_unique(names: ArrayLike) -> tuple[np.ndarray, list[str]]:
-    """Append ``-1``, ``-2``, ... to names that came before, as AnnData does.
+    """Append ``-1``, ``-2``, ... to repeated names, as AnnData does.
 
     Parameters
     ----------
     names : array-like of shape (n_names,)
-        Names, some of which may occur several times.
+        Names, which may be repeated.
 
     Returns
     -------
@@ -158,8 +165,8 @@ def _check_names(names: ArrayLike, argument: str) -> np.ndarray:
     if repeated:
         raise ValueError(
             f"{argument} has {len(repeated)} name(s) more than once ({quote(repeated)}), so "
-            "columns cannot be matched by name. Sum those columns or rename them, e.g. by "
-            "AnnData.var_names_make_unique()."
+            "columns cannot be matched by name. Sum those columns or rename them, for example "
+            "with AnnData.var_names_make_unique()."
         )
     return names
 
@@ -176,15 +183,15 @@ def _check_overlap(
         lower = {name.lower() for name in genes.tolist()}
         n_folded = sum(name.lower() in lower for name in reference.tolist())
         hint = (
-            f" {n_folded} would match if upper and lower case were the same: are they genes of "
-            "another species, or symbols written otherwise?"
+            f" {n_folded} would match regardless of case: are they genes of another species, or "
+            "symbols in another spelling?"
             if n_folded > n_found
-            else " Do both use the same kind of name (symbols or Ensembl identifiers)?"
+            else " Do both use the same kind of names (symbols or Ensembl identifiers)?"
         )
         raise ValueError(
-            f"only {n_found} of the reference's {n_reference} genes are in the query, fewer than "
-            f"min_share={min_share:g} asks for. The reference has {quote(missing)}; the query has "
-            f"{quote(genes)}.{hint}"
+            f"only {n_found} of the reference's {n_reference} genes are in the query, a smaller "
+            f"share than min_share={min_share:g}. The reference has {quote(missing)}; the query "
+            f"has {quote(genes)}.{hint}"
         )
     warnings.warn(
         f"{len(missing)} of the reference's {n_reference} genes are missing in the query and "
@@ -195,7 +202,7 @@ def _check_overlap(
 
 
 def _align_sparse(X: Any, source: np.ndarray, fill: np.ndarray, dtype: Any) -> Any:
-    """Take the columns found and spread them to their places, on stored entries alone."""
+    """Move the columns found to their places, working on stored entries only."""
     found = source >= 0
     kept = X[:, source[found]]
     columns = np.flatnonzero(found).astype(kept.indices.dtype)[kept.indices]

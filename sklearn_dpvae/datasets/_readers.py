@@ -1,4 +1,7 @@
-"""Read sections from AnnData objects, .h5ad files and Space Ranger output folders."""
+"""Read sections from AnnData objects, .h5ad files and Space Ranger output folders.
+
+May import `_utils`.
+"""
 
 import os
 import warnings
@@ -37,21 +40,21 @@ def read_sections(
         * an output folder of Space Ranger: ``filtered_feature_bc_matrix.h5`` or the folder
           ``filtered_feature_bc_matrix`` with ``matrix.mtx(.gz)``, and
           ``spatial/tissue_positions(_list).csv`` or ``.parquet``. Spots that are not under
-          tissue are left out; positions are (column, row) in pixels of the full image. Where
-          it has no folder ``spatial`` (Cell Ranger), there are no positions;
+          tissue are left out. Positions are (column, row) in pixels of the full image. There are
+          no positions if there is no folder ``spatial`` (Cell Ranger);
         * a 10x ``.h5`` matrix, with positions in a folder ``spatial`` beside it if there is one;
-        * a list of such sources, or a dict of them by name: they are put below each other
-          with the genes common to all, in the order of the first.
+        * a list of such sources, or a dict of them by name. Their cells are concatenated, with
+          the genes that all sources have, in the order of the first.
     layer : str, default=None
-        Layer of the AnnData that holds the expression: None is ``.X``, ``"raw"`` is
-        ``.raw.X`` unless a layer has this name.
+        Layer of the AnnData that holds the expression. None means ``.X``. ``"raw"`` means
+        ``.raw.X``, unless a layer has this name.
     spatial_key : str, default="spatial"
-        Key of ``.obsm`` that holds the positions. Where the default key is absent, there are
-        no positions; any other key must exist.
+        Key of ``.obsm`` that holds the positions. If the default key is absent, there are no
+        positions. Any other key must exist.
     section_key : str or None, default="section"
-        Column of ``.obs`` that holds the labels of sections. Where the default column is
-        absent, or with None, each source is one section, named by its key in the dict or its
-        file name; any other column must exist.
+        Column of ``.obs`` that holds the labels of sections. If the default column is absent, or
+        with None, each source is one section, named by its key in the dict or its file name. Any
+        other column must exist.
 
     Returns
     -------
@@ -59,25 +62,25 @@ def read_sections(
         With the attributes
 
         X : csr_matrix of shape (n_cells, n_genes)
-            Expression as stored, counts as a rule.
+            Expression as stored, usually counts.
         coords : ndarray of shape (n_cells, n_dims), dtype float64, or None
-            Positions in the units of the source; None for a query that has none.
+            Positions in the units of the source. None if the source has no positions.
         genes : ndarray of shape (n_genes,), dtype str
             Names of the genes, made unique.
         sections : ndarray of shape (n_cells,), dtype str
             Section of each cell.
         obs_names : ndarray of shape (n_cells,), dtype str
-            Barcodes or names of the cells, prefixed by the source where several sources
-            share some.
+            Barcodes or names of the cells. They are prefixed by the source if several sources
+            share names.
 
     Raises
     ------
     FileNotFoundError
         If there is no such file, or a folder lacks the matrix or the positions.
     ValueError
-        If a layer, a spatial key or a section key is asked for that is not there (the message
-        lists what is), a file is damaged, cells have no section label, sources have no gene
-        in common, or only some of them have positions.
+        If there is no such layer, spatial key or section key (the message lists what there is),
+        a file is damaged, cells have no section label, or sources have no gene in common, or
+        only some of them have positions.
     TypeError
         If `source` is of another type.
     ImportError
@@ -86,8 +89,8 @@ def read_sections(
     Warns
     -----
     UserWarning
-        If names of genes occur more than once (``-1``, ``-2``, ... are appended), or barcodes
-        have no position and are left out.
+        If names of genes are repeated (``-1``, ``-2``, ... are appended), or barcodes have no
+        position and are left out.
 
     See Also
     --------
@@ -124,7 +127,7 @@ def _name(source: Any, number: int) -> str:
     if not isinstance(source, str | os.PathLike):
         return f"{SECTION_KEY}_{number}"
     path = Path(source).absolute()
-    # Space Ranger writes to SAMPLE/outs; a 10x matrix is called like every other one.
+    # Space Ranger writes to SAMPLE/outs, and all its matrices have the same name.
     if path.name == "outs":
         path = path.parent
     elif path.name == "filtered_feature_bc_matrix.h5":
@@ -168,7 +171,7 @@ def _read(
 
 
 def read_h5ad(path: Path) -> Any:
-    """Read an AnnData from an .h5ad file, with a clear error if it is none.
+    """Read an AnnData from an .h5ad file, with a clear error if the file is not one.
 
     Parameters
     ----------
@@ -193,11 +196,11 @@ def read_h5ad(path: Path) -> Any:
             if not {"obs", "var"} <= set(file):
                 raise ValueError(f"an HDF5 file with {quote_all(file)} instead of obs and var")
         with warnings.catch_warnings():
-            # We say it ourselves, and make them unique.
+            # `read_sections` warns itself, and makes them unique.
             warnings.filterwarnings("ignore", message=".*names are not unique")
             adata = anndata.read_h5ad(path)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        # anndata raises what h5py and pandas raise: whatever it is, the file did not read.
+        # anndata passes on what h5py and pandas raise. Whatever it is, the file cannot be read.
         if isinstance(error, PermissionError | IsADirectoryError):
             raise
         raise ValueError(
@@ -205,7 +208,7 @@ def read_h5ad(path: Path) -> Any:
             "damaged or cut short, or of another format."
         ) from error
     if adata.n_obs == 0 or adata.n_vars == 0:
-        raise ValueError(f"{path} holds no cells or no genes (shape {adata.shape}).")
+        raise ValueError(f"{path} has no cells or no genes (its shape is {adata.shape}).")
     return adata
 
 
@@ -220,7 +223,7 @@ def _from_anndata(
     elif spatial_key != SPATIAL_KEY:
         raise ValueError(
             f"{name} has no positions spatial_key={spatial_key!r}; .obsm has "
-            f"{quote_all(adata.obsm)}."
+            f"{quote_all(adata.obsm)}. Pass one of these keys."
         )
     if section_key is not None and section_key in adata.obs:
         codes, labels = check_sections(adata.obs[section_key], adata.n_obs)
@@ -229,7 +232,8 @@ def _from_anndata(
         sections = np.full(adata.n_obs, name)
     else:
         raise ValueError(
-            f"{name} has no column section_key={section_key!r}; .obs has {quote_all(adata.obs)}."
+            f"{name} has no column section_key={section_key!r}; .obs has "
+            f"{quote_all(adata.obs)}. Pass one of these columns."
         )
     return Bunch(
         X=X,
@@ -241,15 +245,15 @@ def _from_anndata(
 
 
 def find_expression(adata: Any, name: str, layer: str | None) -> tuple[Any, Any]:
-    """The matrix that `layer` names, as the AnnData holds it, and the names of its columns.
+    """The matrix that `layer` names, as stored in the AnnData, and the names of its columns.
 
     Parameters
     ----------
     adata : AnnData
     name : str
-        What messages call it.
+        What messages call the AnnData.
     layer : str or None
-        None is ``.X``, ``"raw"`` is ``.raw.X`` unless a layer has this name.
+        None means ``.X``. ``"raw"`` means ``.raw.X``, unless a layer has this name.
 
     Returns
     -------
@@ -269,17 +273,18 @@ def find_expression(adata: Any, name: str, layer: str | None) -> tuple[Any, Any]
         X, genes = adata.layers[layer], adata.var_names
     else:
         raise ValueError(
-            f"{name} has no layer={layer!r}; it has {quote_all(adata.layers)}. layer=None is .X."
+            f"{name} has no layer={layer!r}; it has {quote_all(adata.layers)}. Pass one of these, "
+            "or None for .X."
         )
     if X is None:
         raise ValueError(
-            f"{name} has no .X; name one of its layers by layer=: {quote_all(adata.layers)}."
+            f"{name} has no .X. Pass layer= to use one of its layers: {quote_all(adata.layers)}."
         )
     return X, genes
 
 
 def _expression(adata: Any, name: str, layer: str | None) -> tuple[sparse.csr_matrix, Any]:
-    """The matrix that `layer` names as CSR, and the names of its columns."""
+    """The matrix that `layer` names, as CSR, and the names of its columns."""
     X, genes = find_expression(adata, name, layer)
     if getattr(adata, "isbacked", False):
         X = X[:]
@@ -287,7 +292,7 @@ def _expression(adata: Any, name: str, layer: str | None) -> tuple[sparse.csr_ma
 
 
 def _concatenate(parts: dict[str, Bunch]) -> Bunch:
-    """Put sources below each other, with the genes that all of them have."""
+    """Concatenate the cells of several sources, with the genes that all of them have."""
     first, *others = parts.values()
     common = set(first.genes.tolist()).intersection(*(part.genes.tolist() for part in others))
     genes = np.array([gene for gene in first.genes.tolist() if gene in common])
@@ -295,13 +300,14 @@ def _concatenate(parts: dict[str, Bunch]) -> Bunch:
         raise ValueError(
             "the sources have no gene in common: "
             + "; ".join(f"{name} has {quote(part.genes)}" for name, part in parts.items())
+            + ". Read them separately."
         )
     placed = {name: None if p.coords is None else p.coords.shape[1] for name, p in parts.items()}
     if len(set(placed.values())) > 1:
         raise ValueError(
-            "either all sources have positions of the same number of dimensions or none has; "
+            "some sources have positions of another number of dimensions than others, or none ("
             + ", ".join(f"{name}: {n or 'no positions'}" for name, n in placed.items())
-            + ". Read them separately."
+            + "). Read them separately."
         )
     for what in ("sections", "obs_names"):
         _prefix_shared(parts, what)
@@ -317,7 +323,7 @@ def _concatenate(parts: dict[str, Bunch]) -> Bunch:
 
 
 def _prefix_shared(parts: dict[str, Bunch], what: str) -> None:
-    """Put the name of the source before labels if several sources use the same."""
+    """Put the name of the source before labels if several sources use the same labels."""
     seen: set[str] = set()
     for part in parts.values():
         labels = set(part[what].tolist())
@@ -331,5 +337,5 @@ def _prefix_shared(parts: dict[str, Bunch], what: str) -> None:
 
 
 def quote_all(names: Any) -> str:
-    """All names, for a message, or ``none``."""
+    """All names for a message, or ``none``."""
     return ", ".join(repr(str(name)) for name in names) or "none"

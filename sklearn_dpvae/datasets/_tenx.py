@@ -1,7 +1,7 @@
 """Files of 10x Genomics: count matrices (.h5, .mtx) and positions of spots.
 
 The formats are described at https://www.10xgenomics.com/support/software/space-ranger, under
-"outputs".
+"outputs". May import `_utils`.
 """
 
 import csv
@@ -20,7 +20,7 @@ from ._genes import quote
 
 GENE_EXPRESSION = "Gene Expression"
 
-# The columns of a file of positions; those up to Space Ranger 1.3 have no header.
+# The columns of a file of positions. Files up to Space Ranger 1.3 have no header.
 POSITION_COLUMNS = (
     "barcode",
     "in_tissue",
@@ -42,15 +42,15 @@ def read_tenx(path: Path) -> Bunch:
     Returns
     -------
     section : Bunch
-        With X (CSR), genes, obs_names, and coords: positions (x, y) in pixels of the full
-        image, of the spots under tissue; None if there is no folder ``spatial``.
+        With X (CSR), genes, obs_names, and coords: positions (x, y), in pixels of the full
+        image, of the spots under tissue. They are None if there is no folder ``spatial``.
 
     Raises
     ------
     FileNotFoundError
-        If there is no matrix, or a folder ``spatial`` without positions.
+        If there is no matrix, or a folder ``spatial`` has no positions.
     ValueError
-        If a file cannot be understood.
+        If a file cannot be read.
     """
     folder = path if path.is_dir() else path.parent
     matrix = _find_matrix(path) if path.is_dir() else path
@@ -68,14 +68,14 @@ def _find_matrix(folder: Path) -> Path:
     for exact in (folder / f"{name}.h5", folder / name):
         if exact.exists():
             return exact
-    # Files downloaded one by one carry the name of the sample in front.
+    # Files that were downloaded one by one begin with the name of the sample.
     prefixed = sorted(folder.glob(f"*{name}.h5")) + sorted(folder.glob(f"*{name}/"))
     if len(prefixed) == 1:
         return prefixed[0]
     if prefixed:
         raise FileNotFoundError(
-            f"{folder} holds several matrices ({quote(p.name for p in prefixed)}); "
-            "give the path of one .h5 file, or a folder for each section."
+            f"{folder} has several matrices ({quote(p.name for p in prefixed)}). Pass the path of "
+            "one .h5 file, or make a folder for each section."
         )
     if any((folder / f"matrix.mtx{end}").exists() for end in ("", ".gz")):
         return folder
@@ -133,7 +133,7 @@ def _read_mtx(folder: Path) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
 def _gene_expression(
     path: Path, X: sparse.csr_matrix, genes: np.ndarray, kinds: np.ndarray, barcodes: np.ndarray
 ) -> tuple[sparse.csr_matrix, np.ndarray, np.ndarray]:
-    """Leave out antibodies and other features that are no genes; store small integers."""
+    """Keep the genes only, no antibodies or other features, and store small integers."""
     if not (len(genes) == len(kinds) == X.shape[1] and len(barcodes) == X.shape[0]):
         raise ValueError(f"the names in {path} do not match the {X.shape} of its matrix.")
     is_gene = kinds == GENE_EXPRESSION
@@ -188,12 +188,12 @@ def _read_positions(path: Path) -> tuple[np.ndarray, np.ndarray]:
         # Columns of pixels run along x, rows along y (downwards).
         coords = np.stack([pixel_col.astype(np.float64), pixel_row.astype(np.float64)], axis=1)
     except ValueError as error:
-        raise ValueError(f"{path} holds positions that are no numbers ({error}).") from error
+        raise ValueError(f"{path} has positions that are not numbers ({error}).") from error
     return barcodes.astype(str)[under_tissue], coords[under_tissue]
 
 
 def _place(section: Bunch, file: Path, barcodes: np.ndarray, coords: np.ndarray) -> None:
-    """Give each barcode of the matrix its position; drop those that are not under tissue."""
+    """Give each barcode of the matrix its position. Drop those that are not under tissue."""
     row_of = {name: row for row, name in enumerate(barcodes.tolist())}
     rows = np.array([row_of.get(name, -1) for name in section.obs_names.tolist()], dtype=int)
     placed = rows >= 0
@@ -224,7 +224,7 @@ def _existing(folder: Path, *names: str) -> Path:
 
 
 def _read_table(path: Path, delimiter: str) -> list[list[str]]:
-    """Read a small table of text, compressed or not; empty lines are skipped."""
+    """Read a small table of text, compressed or not. Empty lines are skipped."""
     opener: Any = gzip.open if path.suffix == ".gz" else open
     try:
         with opener(path, "rt", encoding="utf-8", newline="") as file:

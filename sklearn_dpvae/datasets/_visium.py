@@ -1,4 +1,7 @@
-"""Public Visium sections of 10x Genomics, downloaded once and kept."""
+"""Public Visium sections of 10x Genomics, downloaded once and kept.
+
+May import `_utils`.
+"""
 
 import gzip
 import os
@@ -11,13 +14,13 @@ from pathlib import Path
 from sklearn.utils import Bunch
 
 from .._utils.optional import import_optional
-from ._download import download
+from ._download import discard, download
 from ._readers import read_sections
 
 # Replaced by the tests.
 BASE_URL = "https://cf.10xgenomics.com/samples/spatial-exp"
 
-#: Names of the public sections that :func:`fetch_visium` knows, which are those of
+#: Names of the public sections that :func:`fetch_visium` downloads. They are those of
 #: ``scanpy.datasets.visium_sge``.
 VISIUM_SECTIONS: tuple[str, ...] = (
     # Processed by Space Ranger 1.1.0
@@ -53,13 +56,13 @@ VISIUM_SECTIONS: tuple[str, ...] = (
 
 
 def get_data_home(data_home: str | os.PathLike[str] | None = None) -> Path:
-    """Return the folder that downloads are kept in.
+    """Return the folder where downloads are kept.
 
     Parameters
     ----------
     data_home : path, default=None
-        The folder; None takes the environment variable ``SKLEARN_DPVAE_HOME``, or
-        ``~/sklearn_dpvae_data`` where it is not set. It is not created here.
+        The folder. None means the environment variable ``SKLEARN_DPVAE_HOME``, or
+        ``~/sklearn_dpvae_data`` if it is not set. The folder is not created.
 
     Returns
     -------
@@ -81,9 +84,9 @@ def fetch_visium(
 ) -> Bunch:
     """Download a public Visium section of 10x Genomics and read it.
 
-    The counts (a few megabytes to some tens) and the archive of positions and small images are
-    downloaded on the first call and kept; later calls need no network. A download that broke
-    off is resumed.
+    The first call downloads the counts (a few to some tens of megabytes) and the archive of
+    positions and small images, and keeps them. Later calls need no network, and check that the
+    counts are still the file that was downloaded. A download that broke off is resumed.
 
     Parameters
     ----------
@@ -92,7 +95,7 @@ def fetch_visium(
     data_home : path, default=None
         Folder to keep downloads in; see :func:`get_data_home`.
     verbose : bool, default=True
-        Whether to report downloads on stderr.
+        Whether to show the progress of downloads on stderr.
 
     Returns
     -------
@@ -102,14 +105,15 @@ def fetch_visium(
     Raises
     ------
     ValueError
-        If the name is unknown, or a file that arrived is damaged; it is removed then, so that
-        the next call downloads it again.
+        If the name is unknown, a file that arrived is damaged, or the server's file is not the
+        one that was downloaded before. A damaged file is removed, so that the next call
+        downloads it again.
     ConnectionError
-        If the server cannot be reached, or the transfer keeps breaking off.
+        If the server cannot be reached, or the transfer breaks off again and again.
     OSError
         If the server lacks or refuses a file.
     ImportError
-        If a package of the extra ``anndata`` is missing.
+        If a package of the extra ``fetch`` is missing.
 
     See Also
     --------
@@ -129,10 +133,10 @@ def fetch_visium(
     """
     if name not in VISIUM_SECTIONS:
         raise ValueError(
-            f"unknown section name={name!r}. Known are: {', '.join(VISIUM_SECTIONS)}."
+            f"unknown section name={name!r}. Pass one of: {', '.join(VISIUM_SECTIONS)}."
         )
-    # Before megabytes are downloaded that could not be read.
-    import_optional("h5py", extra="anndata", purpose="reading 10x .h5 files")
+    # Fail before megabytes are downloaded that could not be read.
+    import_optional("h5py", extra="fetch", purpose="reading 10x .h5 files")
     folder = get_data_home(data_home) / "visium" / name
     version = "1.1.0" if name.startswith("V1_") else "1.2.0"
     url = f"{BASE_URL}/{version}/{name}/{name}"
@@ -146,21 +150,21 @@ def fetch_visium(
     try:
         return read_sections({name: folder})
     except ValueError:
-        # The size was right and yet it does not read: do not keep it.
-        counts.unlink(missing_ok=True)
+        # A file of the right size that cannot be read is not worth keeping.
+        discard(counts)
         shutil.rmtree(folder / "spatial", ignore_errors=True)
         raise
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack the folder ``spatial`` of an archive, all of it or nothing, and drop the archive."""
+    """Unpack the folder ``spatial`` of an archive, whole or not at all, and delete the archive."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
         try:
             with gzip.open(archive) as stream:
                 with tarfile.open(fileobj=stream) as tar:
                     # The filter refuses members that would land elsewhere.
                     tar.extractall(scratch, filter="data")
-                # The checksum stands at the end, which tar does not read.
+                # The checksum is at the very end, which tar does not read.
                 while stream.read(1 << 20):
                     pass
             os.replace(Path(scratch, "spatial"), folder / "spatial")
@@ -171,8 +175,8 @@ def _unpack(archive: Path, folder: Path) -> None:
             gzip.BadGzipFile,
             FileNotFoundError,
         ) as error:
-            archive.unlink()
+            discard(archive)
             raise ValueError(
-                f"{archive} is damaged ({error}) and was removed; call again to download it anew."
+                f"{archive} is damaged ({error}) and was removed. Call again to download it anew."
             ) from error
     archive.unlink()

@@ -3,6 +3,7 @@
 May import `_utils`.
 """
 
-from ._selectors import HighlyVariableGenes, SpatiallyVariableGenes
+from ._highly_variable import HighlyVariableGenes
+from ._spatially_variable import SpatiallyVariableGenes
 
 __all__ = ["HighlyVariableGenes", "SpatiallyVariableGenes"]

@@ -1,10 +1,13 @@
-"""How much more genes vary than genes of their mean expression: scores of high variability.
+"""Scores of high variability: how much more a gene varies than genes of similar mean.
 
-Pure functions, one per recipe. Each takes an expression matrix that `_matrix.check_matrix` has
-validated.
+Pure functions of expression matrices that `check_matrix` has validated. May import `_utils`.
 """
 
+from collections.abc import Callable, Sequence
+from typing import Any
+
 import numpy as np
+from numpy.typing import NDArray
 from scipy import sparse
 
 from .._utils.matrix import column_moments, row_blocks
@@ -14,10 +17,12 @@ from ._loess import loess
 NORMAL_MAD = 0.6744897501960817
 
 
-def select_by_dispersion(parts, n_top, flavor, n_bins=20):
+def select_by_dispersion(
+    parts: Sequence[Any], n_top: int, flavor: str, n_bins: int = 20
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     """Genes of the highest normalized dispersion, in one section or over several.
 
-    Over sections, genes that are among the `n_top` of more sections come first, then those of
+    Over sections, genes that are among the `n_top` of more sections come first, then genes of
     higher mean score.
 
     Parameters
@@ -25,7 +30,7 @@ def select_by_dispersion(parts, n_top, flavor, n_bins=20):
     parts : list of {ndarray, CSR matrix} of shape (n_samples, n_features)
         Log-normalized expression of the sections, not negative.
     n_top : int
-        Number of genes. In one section, all that tie with the last of them are chosen too.
+        Number of genes. In one section, genes that tie with the last of them are chosen, too.
     flavor : {"seurat", "cell_ranger"}
         See `binned_dispersion`.
     n_bins : int, default=20
@@ -34,10 +39,10 @@ def select_by_dispersion(parts, n_top, flavor, n_bins=20):
     Returns
     -------
     means, dispersions, scores : ndarray of shape (n_features,)
-        As of `binned_dispersion`, over sections their means; a section that does not express a
-        gene counts with 0.
+        As of `binned_dispersion`, averaged over sections. A section that does not express a gene
+        counts with 0.
     support : ndarray of shape (n_features,), dtype bool
-        The choice. Empty if no gene varies.
+        The genes chosen; none if no gene varies.
     """
     if len(parts) == 1:
         means, dispersions, scores = binned_dispersion(parts[0], flavor, n_bins)
@@ -61,11 +66,13 @@ def select_by_dispersion(parts, n_top, flavor, n_bins=20):
     return means, dispersions, scores, support
 
 
-def select_by_variance(parts, n_top, span=0.3):
+def select_by_variance(
+    parts: Sequence[Any], n_top: int, span: float = 0.3
+) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Genes of the highest variance about the trend, in one section or over several.
 
-    Over sections, genes are ordered by the median of their ranks in the sections where they are
-    among the `n_top`, then by the number of these sections.
+    Over sections, genes are ordered by their median rank in the sections where they are among the
+    `n_top`, then by the number of these sections.
 
     Parameters
     ----------
@@ -81,12 +88,12 @@ def select_by_variance(parts, n_top, span=0.3):
     scores : ndarray of shape (n_features,)
         Mean over sections of `variance_about_trend`.
     support : ndarray of shape (n_features,), dtype bool
-        The choice. Empty if no gene varies.
+        The genes chosen; none if no gene varies.
     """
     scores = np.array([variance_about_trend(part, span) for part in parts])
     n_features = scores.shape[1]
-    # Genes of equal counts tie, and ties fall as the sort lets them, here as in scanpy: a stable
-    # sort would pick others than scanpy does.
+    # Genes of equal counts tie. Like scanpy's, this sort is not stable: a stable sort would order
+    # ties in another way, and choose other genes than scanpy.
     ranks = np.argsort(np.argsort(-scores, axis=1), axis=1).astype(np.float64)
     ranks[ranks >= n_top] = np.nan
 
@@ -99,13 +106,15 @@ def select_by_variance(parts, n_top, span=0.3):
     return scores.mean(axis=0), support
 
 
-def binned_dispersion(X, flavor, n_bins=20):
+def binned_dispersion(
+    X: Any, flavor: str, n_bins: int = 20
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
     """Dispersions of genes, relative to genes of similar mean.
 
-    The dispersion is variance over mean. Within bins of mean expression it is centered and scaled:
-    by mean and standard deviation of the log dispersions in `n_bins` bins of equal width of the
-    log mean ("seurat"), or by median and median absolute deviation of the dispersions in bins
-    between the percentiles 10, 15, ... 100 of the mean ("cell_ranger").
+    The dispersion is variance over mean. It is centered and scaled within bins of mean expression.
+    "seurat" takes mean and standard deviation of the log dispersions, in `n_bins` bins of equal
+    width of the log mean. "cell_ranger" takes median and median absolute deviation of the
+    dispersions, in bins between the percentiles 10, 15, ... 100 of the mean.
 
     Parameters
     ----------
@@ -121,9 +130,9 @@ def binned_dispersion(X, flavor, n_bins=20):
     means : ndarray of shape (n_features,)
         Mean expression, as log(1 + mean) for "seurat".
     dispersions : ndarray of shape (n_features,)
-        Dispersions, as logarithms for "seurat"; there NaN for constant genes.
+        Dispersions. For "seurat" their logarithms, and NaN for constant genes.
     scores : ndarray of shape (n_features,)
-        Normalized dispersions. 1 for a gene that is alone in its bin ("seurat").
+        Normalized dispersions. For "seurat" 1 for a gene that is alone in its bin.
 
     Raises
     ------
@@ -145,6 +154,7 @@ def binned_dispersion(X, flavor, n_bins=20):
     mean[mean == 0] = 1e-12
     dispersion = variance / mean
 
+    center: Callable[..., Any]
     if flavor == "cell_ranger":
         edges = np.percentile(mean, np.arange(10, 105, 5))
         edges = np.unique(np.r_[-np.inf, edges, np.inf])
@@ -173,8 +183,8 @@ def binned_dispersion(X, flavor, n_bins=20):
     return mean, dispersion, scores
 
 
-def variance_about_trend(X, span=0.3):
-    """Variance of genes after scaling by the standard deviation that their mean lets expect.
+def variance_about_trend(X: Any, span: float = 0.3) -> NDArray[np.float64]:
+    """Variance of genes after scaling by the standard deviation expected for their mean.
 
     ::
 
@@ -226,10 +236,12 @@ def variance_about_trend(X, span=0.3):
     return deviation / ((n_samples - 1) * expected**2)
 
 
-def _top(scores, dispersions, n_top):
+def _top(
+    scores: NDArray[np.float64], dispersions: NDArray[np.float64], n_top: int
+) -> NDArray[np.bool_]:
     """Mask of the `n_top` highest scores and all that tie with the last of them, never a NaN."""
     if np.isnan(scores).all():
-        # So few genes that no bin of "cell_ranger" has a spread.
+        # There are so few genes that no bin of "cell_ranger" has a spread.
         scores = np.where(dispersions > 0, dispersions, np.nan)
     usable = np.sort(scores[~np.isnan(scores)])
     if not len(usable):
@@ -237,30 +249,30 @@ def _top(scores, dispersions, n_top):
     return scores >= usable[-min(n_top, len(usable))]
 
 
-def _mean_of_known(values):
-    """Mean over rows of what is not NaN; NaN where all is."""
+def _mean_of_known(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Mean over rows of the values that are not NaN. NaN for columns of NaN only."""
     known = ~np.isnan(values)
     total = np.where(known, values, 0.0).sum(axis=0)
     count = known.sum(axis=0)
     return np.where(count > 0, total / np.maximum(count, 1), np.nan)
 
 
-def _undo_log1p(X):
+def _undo_log1p(X: Any) -> Any:
     if X.shape[0] and X.max() > 80:
         raise ValueError(
-            f"X holds values up to {X.max():.6g}, too large for logarithms; flavor='seurat' needs "
-            "log-normalized expression. Put LogNormalizer before it, or use flavor='seurat_v3' "
-            "for raw counts."
+            f"X has values up to {X.max():.6g}, too large for logarithms, but flavor='seurat' "
+            "needs log-normalized expression. Put LogNormalizer before it, or use "
+            "flavor='seurat_v3' for raw counts."
         )
     return X.expm1() if sparse.issparse(X) else np.expm1(X)
 
 
-def _unbiased(variance, n_samples):
+def _unbiased(variance: NDArray[np.float64], n_samples: int) -> NDArray[np.float64]:
     return variance * (n_samples / (n_samples - 1))
 
 
-def _equal_width_edges(values, n_bins):
-    """Edges of bins of equal width; the first lies a little lower so as to hold the minimum."""
+def _equal_width_edges(values: NDArray[np.float64], n_bins: int) -> NDArray[np.float64]:
+    """Edges of bins of equal width. The first is a little lower, so that it holds the minimum."""
     low, high = values.min(), values.max()
     if low == high:
         margin = 0.001 * abs(low) or 0.001
@@ -270,9 +282,9 @@ def _equal_width_edges(values, n_bins):
     return edges
 
 
-def _sample_deviation(values):
-    return np.std(values, ddof=1) if len(values) > 1 else np.nan
+def _sample_deviation(values: NDArray[np.float64]) -> float:
+    return float(np.std(values, ddof=1)) if len(values) > 1 else np.nan
 
 
-def _mad(values):
-    return np.median(np.abs(values - np.median(values))) / NORMAL_MAD
+def _mad(values: NDArray[np.float64]) -> float:
+    return float(np.median(np.abs(values - np.median(values)))) / NORMAL_MAD

@@ -4,33 +4,34 @@ Imports nothing of this package.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 DEGREE = 2
-# Cells of the interpolation hold at most this share of a neighborhood.
+# A cell of the interpolation holds at most this share of a neighborhood.
 CELL = 0.2
 
 
-def loess(x, y, span=0.3):
+def loess(x: ArrayLike, y: ArrayLike, span: float = 0.3) -> NDArray[np.float64]:
     """Smooth `y` over `x` by local quadratic fits, blended by cubics.
 
-    The regression of Cleveland and Devlin as the reference implementation computes it: the fit
-    and its slope are found at few vertices only, and cubic Hermite polynomials join them.
-    At a vertex v, the nearest ``floor(span * n)`` points count with tricube weights
-    ``(1 - (|x - v| / h)^3)^3``, h being the distance of the farthest of them. Vertices are the
-    two ends of the range of `x`, widened by half a percent, and the cuts of halving the points
-    until at most ``floor(0.2 * span * n)`` lie between two cuts.
+    This is the regression of Cleveland and Devlin as the reference implementation computes it:
+    the fit and its slope are found at a few vertices only, and cubic Hermite polynomials join
+    them. At a vertex v, the nearest ``floor(span * n)`` points have tricube weights
+    ``(1 - (|x - v| / h)^3)^3``, where h is the distance of the farthest of them. Vertices are the
+    two ends of the range of `x`, widened by half a percent, and cuts that halve the points until
+    at most ``floor(0.2 * span * n)`` lie between two cuts.
 
     Parameters
     ----------
     x, y : ndarray of shape (n,)
-        Finite values; `x` may repeat values.
+        Finite values. `x` may repeat values.
     span : float, default=0.3
         Share of the points in a neighborhood, in (0, 1]. A neighborhood has at least four points.
 
     Returns
     -------
     fitted : ndarray of shape (n,)
-        The smooth at the given `x`.
+        The smoothed values at `x`.
 
     References
     ----------
@@ -51,7 +52,7 @@ def loess(x, y, span=0.3):
     x = np.asarray(x, dtype=np.float64)
     y = np.asarray(y, dtype=np.float64)
     n = len(x)
-    # The tiny term keeps 0.3 * 10 from being 2.
+    # Without the tiny term, rounding could make floor(0.3 * 10) 2.
     n_neighbors = min(n, max(int(np.floor(n * span + 1e-5)), DEGREE + 2))
 
     order = np.argsort(x, kind="stable")
@@ -69,8 +70,8 @@ def loess(x, y, span=0.3):
     )
 
 
-def _vertices(x, max_points):
-    """Sorted vertices over sorted points: the widened range, and the cuts inside it."""
+def _vertices(x: NDArray[np.float64], max_points: int) -> NDArray[np.float64]:
+    """Sorted vertices over sorted points: the ends of the widened range and the cuts between."""
     margin = 0.005 * max(x[-1] - x[0], 1e-10 * max(abs(x[0]), abs(x[-1])) + 1e-30)
     vertices = [x[0] - margin, x[-1] + margin]
     cells = [(0, len(x) - 1, vertices[0], vertices[1])]
@@ -87,13 +88,13 @@ def _vertices(x, max_points):
     return np.sort(vertices)
 
 
-def _split(x, first, last):
-    """Index of the last point of the left half; where values tie there, of the nearest gap.
+def _split(x: NDArray[np.float64], first: int, last: int) -> int:
+    """Index of the last point of the left half. If values tie there, of the nearest gap.
 
-    Gaps are looked for right and left of the middle in turn; if one side ends before a gap is
-    found, the middle stands.
+    The search for a gap alternates between right and left of the middle. If one side ends before
+    a gap is found, the middle is kept.
     """
-    # The reference halves one-based indices.
+    # The reference implementation halves one-based indices.
     middle = (first + last + 2) // 2 - 1
     offset = 0
     while first <= middle + offset < last:
@@ -103,13 +104,15 @@ def _split(x, first, last):
     return middle
 
 
-def _local_fit(vertex, x, y, n_neighbors):
-    """Value and slope at a vertex of the weighted quadratic through its nearest points."""
+def _local_fit(
+    vertex: float, x: NDArray[np.float64], y: NDArray[np.float64], n_neighbors: int
+) -> NDArray[np.float64]:
+    """Value and slope, at a vertex, of the weighted quadratic fit to its nearest points."""
     distance = np.abs(x - vertex)
     radius = np.partition(distance, n_neighbors - 1)[n_neighbors - 1]
     near = distance <= radius
     x, y, distance = x[near] - vertex, y[near], distance[near]
-    # Neighbors that all lie on the vertex, or all on the rim, count alike.
+    # Neighbors that are all at the vertex, or all at the rim, have equal weights.
     weights = np.ones(len(x))
     if radius > 0 and distance.min() < radius:
         weights = np.sqrt((1 - (distance / radius) ** 3) ** 3)

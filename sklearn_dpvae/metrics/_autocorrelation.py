@@ -1,9 +1,10 @@
 """Moran's I and Geary's C of genes or latents, section by section.
 
-Imports of this package: `_spatial_autocorrelation`, `_validation` and this folder's checks.
+May import `_utils`.
 """
 
 import warnings
+from collections.abc import Callable
 from numbers import Integral
 
 import numpy as np
@@ -11,12 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_scalar
 
-from .._utils.autocorrelation import geary_c, knn_weights, moran_i
+from .._utils.autocorrelation import gearys_c, knn_weights, morans_i
 from ._checks import check_points, is_one_point, section_parts
 
 
-def _per_section(statistic, X, coords, n_neighbors, sections):
-    """Mean over sections of a statistic per feature, weighted by cells; NaN where undefined."""
+def _per_section(
+    statistic: Callable[..., NDArray[np.float64]],
+    X: ArrayLike | sparse.spmatrix,
+    coords: ArrayLike,
+    n_neighbors: int,
+    sections: ArrayLike | None,
+) -> NDArray[np.float64]:
+    """Mean over sections of a statistic of each feature, weighted by cells; NaN if undefined."""
     check_scalar(n_neighbors, "n_neighbors", Integral, min_val=1)
     coords = check_points(coords, "coords")
     X = check_array(X, accept_sparse="csr", ensure_2d=False, dtype="numeric", input_name="X")
@@ -41,13 +48,13 @@ def _per_section(statistic, X, coords, n_neighbors, sections):
         cells[defined] += len(rows)
     if len(left_out) == len(parts):
         raise ValueError(
-            f"coords holds no section with three cells that are not all at one point, in "
-            f"{len(coords)} row(s)."
+            f"coords has no section with three cells that are not all at one point, in "
+            f"{len(coords)} row(s). Pass more cells."
         )
     if left_out:
         warnings.warn(
-            f"section(s) {left_out} are left out: they have fewer than three cells, or all of "
-            "them at one point.",
+            f"section(s) {left_out} are left out: they have fewer than three cells, or all their "
+            "cells are at one point.",
             UserWarning,
             stacklevel=3,
         )
@@ -72,7 +79,7 @@ def moran(
     Parameters
     ----------
     X : {array-like, sparse matrix} of shape (n_samples,) or (n_samples, n_features)
-        Values: expression, latents. Sparse input is made dense some columns at a time.
+        Values: expression, latents. Sparse input is made dense a few columns at a time.
     coords : array-like of shape (n_samples,) or (n_samples, n_dims)
         Positions; their unit does not matter.
     n_neighbors : int, default=5
@@ -80,9 +87,9 @@ def moran(
         fewer cells all the others are neighbors.
     sections : array-like of shape (n_samples,), default=None
         One label per row. The statistic is computed within each section, about the section's
-        own mean, so that differences between sections are not taken for patterns in space;
-        the result is the mean weighted by cells. Sections of fewer than three cells are left
-        out with a warning.
+        own mean, so that differences between sections are not taken for patterns in space.
+        The result is the mean over sections, weighted by cells. Sections of fewer than three
+        cells are left out with a warning.
 
     Returns
     -------
@@ -113,7 +120,7 @@ def moran(
     >>> moran(np.column_stack([step, alternating]), coords, n_neighbors=2).round(2)
     array([ 0.67, -0.67])
     """
-    return _per_section(moran_i, X, coords, n_neighbors, sections)
+    return _per_section(morans_i, X, coords, n_neighbors, sections)
 
 
 def geary(
@@ -134,15 +141,16 @@ def geary(
     Parameters
     ----------
     X : {array-like, sparse matrix} of shape (n_samples,) or (n_samples, n_features)
-        Values: expression, latents. Sparse input is made dense some columns at a time.
+        Values: expression, latents. Sparse input is made dense a few columns at a time.
     coords : array-like of shape (n_samples,) or (n_samples, n_dims)
         Positions; their unit does not matter.
     n_neighbors : int, default=5
         k, the number of neighbors of a cell (5 as in the paper's appendix). In a section of
         fewer cells all the others are neighbors.
     sections : array-like of shape (n_samples,), default=None
-        One label per row. The statistic is computed within each section; the result is the
-        mean weighted by cells. Sections of fewer than three cells are left out with a warning.
+        One label per row. The statistic is computed within each section. The result is the
+        mean over sections, weighted by cells. Sections of fewer than three cells are left out
+        with a warning.
 
     Returns
     -------
@@ -174,4 +182,4 @@ def geary(
     >>> geary(np.column_stack([step, alternating]), coords, n_neighbors=2).round(2)
     array([0.28, 1.39])
     """
-    return _per_section(geary_c, X, coords, n_neighbors, sections)
+    return _per_section(gearys_c, X, coords, n_neighbors, sections)
