@@ -25,7 +25,7 @@ _OWN = {
     "sklearn_dpvae.masks.KNNMask": "masks.KNNMask",
     "sklearn_dpvae.masks.RadiusMask": "masks.RadiusMask",
     "sklearn_dpvae.metrics.ProcrustesTransform": "metrics._procrustes.ProcrustesTransform",
-    "sklearn_dpvae.pipeline.SpatialPipeline": "pipeline.SpatialPipeline",
+    "sklearn_dpvae.pipeline.SpatialPipeline": "pipeline._pipeline.SpatialPipeline",
     "sklearn_dpvae.preprocessing.LogNormalizer": "preprocessing._log_normalizer.LogNormalizer",
     "sklearn_dpvae.preprocessing.SectionScaler": "preprocessing._section_scaler.SectionScaler",
     "sklearn_dpvae.reconstruction.AnchoredMDS": "reconstruction._anchored_mds.AnchoredMDS",
