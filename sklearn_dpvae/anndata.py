@@ -10,12 +10,12 @@ import warnings
 from typing import Any
 
 import numpy as np
-from sklearn import get_config
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from . import __version__
 from ._spatial_model import CHUNK_SIZE, SpatialModel, as_spatial_model
+from ._utils.routing import routing_is_on, takes
 from .datasets import read_sections
 from .datasets._genes import make_unique, quote
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
@@ -273,11 +273,12 @@ def _labels_for_fit(pipeline: Any, sections: np.ndarray | None) -> dict[str, Any
     """The labels as a keyword of `fit`, which a search hands on as it is."""
     if sections is None:
         return {}
-    parameters = inspect.signature(pipeline.fit).parameters
-    hands_on = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
-    if isinstance(pipeline, Pipeline):
-        hands_on = get_config()["enable_metadata_routing"]
-    if hands_on or "sections" in parameters:
+    parameters = inspect.signature(pipeline.fit).parameters.values()
+    # A plain Pipeline reads keywords as names of steps.
+    hands_on = not isinstance(pipeline, Pipeline) and any(
+        parameter.kind is parameter.VAR_KEYWORD for parameter in parameters
+    )
+    if takes(pipeline, "fit", "sections") or (hands_on and not routing_is_on()):
         return {"sections": sections}
     warnings.warn(
         f"adata has labels of sections, but {type(pipeline).__name__} does not take them: all "

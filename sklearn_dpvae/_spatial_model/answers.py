@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.pipeline import Pipeline
 
-from ..pipeline import sections_for, transform_by
+from .._utils.routing import sections_for
+from ..pipeline._steps import transform_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -66,7 +67,7 @@ def answer(
     pipeline = getattr(pipeline, "best_estimator_", pipeline)  # of a search
     steps = [step for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else [pipeline]
     *transformers, final = (step for step in steps if step not in (None, "passthrough"))
-    alone = [_is_pointwise(step) for step in transformers]
+    alone = [getattr(step, "pointwise", True) for step in transformers]
     n_alone = alone.index(False) if False in alone else len(alone)
     placement = getattr(final, "placement_", None)
     jointly = anchors is not None or not getattr(placement, "pointwise", True)
@@ -89,11 +90,6 @@ def answer(
         sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
     )
     return finish(together, slice(None), left)
-
-
-def _is_pointwise(step: Any) -> bool:
-    """Whether a transformer answers each row by itself."""
-    return bool(getattr(step, "pointwise", getattr(step, "query", None) != "new_section"))
 
 
 def _ask(

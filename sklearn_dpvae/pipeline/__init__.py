@@ -3,9 +3,7 @@
 May import the regressor and all that it stands on.
 """
 
-from .._utils.routing import sections_for as sections_for
 from ._pipeline import SpatialPipeline
 from ._recommended import PAPER_SETTINGS, make_spatial_pipeline
-from ._steps import transform_by as transform_by
 
 __all__ = ["PAPER_SETTINGS", "SpatialPipeline", "make_spatial_pipeline"]
