@@ -15,6 +15,7 @@ CONTAINERS = [np.asarray, np.asfortranarray, sparse.csr_matrix, sparse.csr_array
 @pytest.fixture
 def counts():
     counts = np.random.default_rng(0).poisson(2.0, size=(7, 5)).astype(np.float32)
+    counts *= np.arange(1, 8, dtype=np.float32)[:, None]
     counts[2] = 0
     return counts
 
