@@ -305,6 +305,7 @@ def test_ablation_names_parameters_that_exist(accuracy):
     assert ablation.Steps(400).epochs(800) == 80
 
 
+@pytest.mark.slow
 def test_device_benchmark_says_what_a_step_does(accuracy, tmp_path, capsys):
     import device
 

@@ -65,6 +65,7 @@ def test_search_with_two_jobs_finds_the_same(search_on, in_one_process):
     assert_equal(search_on(n_jobs=2), in_one_process)
 
 
+@pytest.mark.slow
 def test_search_on_a_dask_cluster_finds_the_same(search_on, in_one_process):
     distributed = pytest.importorskip("distributed")
     cluster = distributed.LocalCluster(
@@ -190,6 +191,7 @@ def losses(model):
     return np.array([epoch["loss"] for epoch in model.history_])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", FITS)
 def test_both_processes_have_the_same_model(on_two, fit):
     one, other = (models[fit] for models in on_two)
@@ -200,6 +202,7 @@ def test_both_processes_have_the_same_model(on_two, fit):
     np.testing.assert_array_equal(losses(one), losses(other))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fit", ["defaults", "without distances"])
 def test_two_processes_learn_what_one_learns_from_both_shares(on_two, as_two, fit):
     X, coords = section()
@@ -210,6 +213,7 @@ def test_two_processes_learn_what_one_learns_from_both_shares(on_two, as_two, fi
     np.testing.assert_allclose(together.predict(X), alone.predict(X), rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.slow
 def test_two_processes_reach_the_loss_of_one(on_two):
     """Pairs of half a batch, and other noise: not the same fit, but as good a one."""
     X, coords = section()
@@ -219,6 +223,7 @@ def test_two_processes_reach_the_loss_of_one(on_two):
     assert losses(together)[-1] == pytest.approx(losses(alone)[-1], rel=0.1)
 
 
+@pytest.mark.slow
 def test_what_two_processes_trained_is_a_plain_model(on_two):
     model = on_two[0]["defaults"]
     assert type(model.module_) is DPVAE
@@ -226,6 +231,7 @@ def test_what_two_processes_trained_is_a_plain_model(on_two):
     deepcopy(model).partial_fit(X, coords)
 
 
+@pytest.mark.slow
 def test_processes_with_different_seeds_are_refused(on_two):
     for models in on_two:
         assert "random_state" in models["other seed"]

@@ -249,11 +249,13 @@ def test_members_of_an_ensemble_have_losses_of_their_own(cells):
     weights = torch.rand(3, 30, 30, dtype=z.dtype)
     distance = distance_preservation(z, s, scale, codes=codes, weights=weights)
     misfit = procrustes_misfit(z, s, codes=codes, n_sections=3)
+    whole = procrustes_misfit(z, s)
     for k in range(3):
         own = distance_preservation(z[k], s[k], scale[k], codes=codes[k], weights=weights[k])
         torch.testing.assert_close(distance[k], own)
         own = procrustes_misfit(z[k], s[k], codes=codes[k], n_sections=3)
         torch.testing.assert_close(misfit[k], own)
+        torch.testing.assert_close(whole[k], procrustes_misfit(z[k], s[k]))
     z.requires_grad_()
     scale.requires_grad_()
 
