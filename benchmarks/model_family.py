@@ -34,7 +34,7 @@ from _accuracy.files import write_whole  # noqa: E402
 from _accuracy.tasks import Folder, parse_task  # noqa: E402
 
 from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
-from sklearn_dpvae.metrics import geary, moran, procrustes_disparity  # noqa: E402
+from sklearn_dpvae.metrics import gearys_c, morans_i, procrustes_disparity  # noqa: E402
 
 _BRAIN_DROPPED = ("Gm42418", "Rn18s-rs5", "mt-Rnr1", "mt-Rnr2")
 TASKS = {
@@ -91,8 +91,8 @@ def run(split, likelihood, weights, variant, *, seed, quick, memory):
     predicted = model.predict(split.query_X, **query)
     return {
         "disparity": procrustes_disparity(split.query_coords, predicted, **query),
-        "moran": float(np.mean(moran(Z, split.query_coords, n_neighbors=5, **query))),
-        "geary": float(np.mean(geary(Z, split.query_coords, n_neighbors=5, **query))),
+        "moran": float(np.mean(morans_i(Z, split.query_coords, n_neighbors=5, **query))),
+        "geary": float(np.mean(gearys_c(Z, split.query_coords, n_neighbors=5, **query))),
         "seconds": seconds,
     }
 

@@ -9,7 +9,7 @@ from sklearn.decomposition import PCA
 
 from sklearn_dpvae import decomposition
 from sklearn_dpvae.decomposition import SpatialPCA, noise_of_components
-from sklearn_dpvae.metrics import moran, procrustes_disparity
+from sklearn_dpvae.metrics import morans_i, procrustes_disparity
 
 
 @pytest.fixture
@@ -81,7 +81,7 @@ def test_components_are_weighted_by_a_power_of_their_autocorrelation(noisy_gradi
     X, coords = noisy_gradient
     plain = SpatialPCA(4, component_power=0.0).fit(X, coords)
     weighted = SpatialPCA(4, component_power=2.0).fit(X, coords)
-    values = moran(plain.transform(X), coords, n_neighbors=24)
+    values = morans_i(plain.transform(X), coords, n_neighbors=24)
     expected = np.maximum(values / values.max(), 1e-3) ** 2
     np.testing.assert_allclose(weighted.component_weights_, expected, rtol=1e-6)
     np.testing.assert_allclose(weighted.transform(X), plain.transform(X) * expected, atol=1e-12)
@@ -150,7 +150,7 @@ def test_genes_are_weighted_by_a_power_of_their_autocorrelation(noisy_gradient):
     X, coords = noisy_gradient
     weights = SpatialPCA(2, autocorrelation_power=0.5).fit(X, coords).feature_weights_
     assert weights.max() == weights[5] == 1
-    values = moran(X / np.sqrt((X**2).mean(1, keepdims=True)), coords, n_neighbors=24)
+    values = morans_i(X / np.sqrt((X**2).mean(1, keepdims=True)), coords, n_neighbors=24)
     expected = np.sqrt(np.maximum(values / values.max(), 1e-3))
     np.testing.assert_allclose(weights, expected, rtol=1e-6)
     halved = SpatialPCA(2, autocorrelation_power=0.25).fit(X, coords).feature_weights_

@@ -7,7 +7,7 @@ from scipy import sparse
 from scipy.spatial.distance import cdist
 
 from sklearn_dpvae._utils.autocorrelation import knn_weights
-from sklearn_dpvae.metrics import geary, moran
+from sklearn_dpvae.metrics import gearys_c, morans_i
 
 
 def double_sums(x, coords, k):
@@ -34,9 +34,9 @@ def cells():
 def test_equal_to_the_double_sums(cells, k):
     coords, X = cells
     expected = np.array([double_sums(x, coords, k) for x in X.T])
-    assert_allclose(moran(X, coords, n_neighbors=k), expected[:, 0])
-    assert_allclose(geary(X, coords, n_neighbors=k), expected[:, 1])
-    assert_allclose(moran(X[:, 0], coords, n_neighbors=k), expected[:1, 0])
+    assert_allclose(morans_i(X, coords, n_neighbors=k), expected[:, 0])
+    assert_allclose(gearys_c(X, coords, n_neighbors=k), expected[:, 1])
+    assert_allclose(morans_i(X[:, 0], coords, n_neighbors=k), expected[:1, 0])
 
 
 @pytest.mark.slow  # scanpy compiles its loops first
@@ -45,13 +45,13 @@ def test_equal_to_scanpys(cells):
     metrics = pytest.importorskip("scanpy.metrics")
     coords, X = cells
     graph = knn_weights(coords, 5)
-    assert_allclose(moran(X, coords), metrics.morans_i(graph, X.T), rtol=1e-6)
-    assert_allclose(geary(X, coords), metrics.gearys_c(graph, X.T), rtol=1e-6)
+    assert_allclose(morans_i(X, coords), metrics.morans_i(graph, X.T), rtol=1e-6)
+    assert_allclose(gearys_c(X, coords), metrics.gearys_c(graph, X.T), rtol=1e-6)
 
 
 def test_smooth_values_stand_out_from_noise(cells):
     coords, X = cells
-    i, c = moran(X, coords), geary(X, coords)
+    i, c = morans_i(X, coords), gearys_c(X, coords)
     assert i[0] > 0.7
     assert abs(i[1]) < 0.25
     assert c[0] < 0.3
@@ -62,7 +62,7 @@ def test_no_dependence_on_units_poses_offsets_or_order(cells):
     coords, X = cells
     rotation = np.array([[0.6, 0.8], [-0.8, 0.6]])
     order = np.random.default_rng(1).permutation(60)
-    for statistic in (moran, geary):
+    for statistic in (morans_i, gearys_c):
         expected = statistic(X, coords)
         assert_allclose(statistic(-3 * X + 7, coords), expected)
         assert_allclose(statistic(X, 1e4 * coords @ rotation - 5), expected)
@@ -72,7 +72,7 @@ def test_no_dependence_on_units_poses_offsets_or_order(cells):
 def test_sparse_float32_and_integers(cells):
     coords, X = cells
     counts = X[:, 2:].astype(int)
-    for statistic in (moran, geary):
+    for statistic in (morans_i, gearys_c):
         expected = statistic(counts.astype(float), coords)
         assert_allclose(statistic(counts, coords), expected)
         assert_allclose(statistic(sparse.csr_matrix(counts), coords), expected)
@@ -83,7 +83,7 @@ def test_sections_are_judged_about_their_own_means(cells):
     coords, X = cells
     sections = np.repeat(["x", "y"], [20, 40])
     shift = np.where(sections == "x", 0.0, 50.0)[:, None]
-    for statistic in (moran, geary):
+    for statistic in (morans_i, gearys_c):
         parts = [statistic(X[sections == s], coords[sections == s]) for s in "xy"]
         expected = (20 * parts[0] + 40 * parts[1]) / 60
         assert_allclose(statistic(X + shift, coords, sections=sections), expected)
@@ -94,21 +94,21 @@ def test_constant_features_are_nan(cells):
     sections = np.repeat([0, 1], 30)
     X[:, 0] = 0.1
     X[sections == 0, 1] = 0.1
-    values = moran(X, coords, sections=sections)
+    values = morans_i(X, coords, sections=sections)
     assert np.isnan(values[0])
-    assert_allclose(values[1], moran(X[30:, 1], coords[30:])[0])
+    assert_allclose(values[1], morans_i(X[30:, 1], coords[30:])[0])
 
 
 def test_bad_input(cells):
     coords, X = cells
     with pytest.raises(ValueError, match="X has 59 rows but coords has 60"):
-        moran(X[:59], coords)
+        morans_i(X[:59], coords)
     with pytest.raises(ValueError, match="n_neighbors == 0"):
-        geary(X, coords, n_neighbors=0)
+        gearys_c(X, coords, n_neighbors=0)
     with pytest.raises(ValueError, match="NaN"):
-        moran(np.where(X > 0, X, np.nan), coords)
+        morans_i(np.where(X > 0, X, np.nan), coords)
     with pytest.raises(ValueError, match="no section with three cells"):
-        moran(X[:3], np.ones((3, 2)))
+        morans_i(X[:3], np.ones((3, 2)))
     with pytest.warns(UserWarning, match=r"\['b'\] are left out"):
-        value = moran(X, coords, sections=["a"] * 58 + ["b"] * 2)
-    assert_allclose(value, moran(X[:58], coords[:58]))
+        value = morans_i(X, coords, sections=["a"] * 58 + ["b"] * 2)
+    assert_allclose(value, morans_i(X[:58], coords[:58]))

@@ -104,11 +104,7 @@ pipeline.predict(X)
     "program",
     [
         pytest.param(STEPS, id="steps"),
-        pytest.param(
-            MODEL,
-            id="model",
-            marks=pytest.mark.xfail(reason="the regressor and the pipeline are not yet typed"),
-        ),
+        pytest.param(MODEL, id="model"),
     ],
 )
 def test_program_of_a_user_is_checked(program, tmp_path):

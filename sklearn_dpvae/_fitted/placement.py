@@ -131,7 +131,7 @@ def place_with_anchors(
     *,
     underdetermined: str,
     seed: int,
-) -> NDArray[np.float64]:
+) -> NDArray[np.floating[Any]]:
     """Positions of all cells of a section of which some are known, eq. (6) and (7).
 
     Parameters

@@ -1,6 +1,6 @@
 """How good is a map? Scores that do not depend on the pose of a map, and spatial statistics."""
 
-from ._autocorrelation import geary, moran
+from ._autocorrelation import gearys_c, morans_i
 from ._disparity import procrustes_disparity, procrustes_distance
 from ._distances import distance_correlation, stress
 from ._distortion import DistortionBounds, distortion_bounds
@@ -20,10 +20,10 @@ __all__ = [
     "ProcrustesTransform",
     "distance_correlation",
     "distortion_bounds",
-    "geary",
+    "gearys_c",
     "mantel",
     "median_position_error",
-    "moran",
+    "morans_i",
     "neighborhood_hits",
     "procrustes_align",
     "procrustes_disparity",

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.utils import check_array, check_scalar
 
-from .._utils.autocorrelation import gearys_c, knn_weights, morans_i
+from .._utils import autocorrelation
 from ._checks import check_points, is_one_point, section_parts
 
 
@@ -41,7 +41,7 @@ def _per_section(
         if len(rows) < 3 or is_one_point(coords[rows]):
             left_out.append(label)
             continue
-        weights = knn_weights(coords[rows], n_neighbors)
+        weights = autocorrelation.knn_weights(coords[rows], n_neighbors)
         values = statistic(X[rows], weights)
         defined = np.isfinite(values)
         total[defined] += len(rows) * values[defined]
@@ -61,7 +61,7 @@ def _per_section(
     return np.divide(total, cells, out=np.full(X.shape[1], np.nan), where=cells > 0)
 
 
-def moran(
+def morans_i(
     X: ArrayLike | sparse.spmatrix,
     coords: ArrayLike,
     *,
@@ -105,7 +105,7 @@ def moran(
 
     See Also
     --------
-    geary : A statistic of differences of neighbors.
+    gearys_c : A statistic of differences of neighbors.
 
     References
     ----------
@@ -114,16 +114,16 @@ def moran(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae.metrics import moran
+    >>> from sklearn_dpvae.metrics import morans_i
     >>> coords = np.arange(6.0)
     >>> step, alternating = [0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1]
-    >>> moran(np.column_stack([step, alternating]), coords, n_neighbors=2).round(2)
+    >>> morans_i(np.column_stack([step, alternating]), coords, n_neighbors=2).round(2)
     array([ 0.67, -0.67])
     """
-    return _per_section(morans_i, X, coords, n_neighbors, sections)
+    return _per_section(autocorrelation.morans_i, X, coords, n_neighbors, sections)
 
 
-def geary(
+def gearys_c(
     X: ArrayLike | sparse.spmatrix,
     coords: ArrayLike,
     *,
@@ -166,7 +166,7 @@ def geary(
 
     See Also
     --------
-    moran : A statistic of products of neighbors.
+    morans_i : A statistic of products of neighbors.
 
     References
     ----------
@@ -176,10 +176,10 @@ def geary(
     Examples
     --------
     >>> import numpy as np
-    >>> from sklearn_dpvae.metrics import geary
+    >>> from sklearn_dpvae.metrics import gearys_c
     >>> coords = np.arange(6.0)
     >>> step, alternating = [0, 0, 0, 1, 1, 1], [0, 1, 0, 1, 0, 1]
-    >>> geary(np.column_stack([step, alternating]), coords, n_neighbors=2).round(2)
+    >>> gearys_c(np.column_stack([step, alternating]), coords, n_neighbors=2).round(2)
     array([0.28, 1.39])
     """
-    return _per_section(gearys_c, X, coords, n_neighbors, sections)
+    return _per_section(autocorrelation.gearys_c, X, coords, n_neighbors, sections)

@@ -4,11 +4,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, _fit_context
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
 from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
+from .._utils.validation import checks_parameters
 from ._anchors import Anchors
 from ._smacof import PARAMETER_CONSTRAINTS, anchored_smacof
 
@@ -189,7 +190,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         self.fit_transform(X, y, anchors=anchors, weights=weights)
         return self
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters
     def fit_transform(
         self, X: ArrayLike, y: Any = None, *, anchors: Anchors = None, weights: Any = None
     ) -> NDArray[np.floating]:

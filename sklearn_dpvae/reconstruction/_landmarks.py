@@ -12,8 +12,9 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.cluster import KMeans, MiniBatchKMeans
 from sklearn.metrics import pairwise_distances_argmin
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 
+from .._utils.validation import checks_arguments
 from ._checks import check_init, check_scale
 from ._multilateration import Floats, neighbor_start, place_rows
 
@@ -220,15 +221,14 @@ def _kmeans_medoids(
     return taken
 
 
-@validate_params(
+@checks_arguments(
     {
         "points": ["array-like"],
         "n_landmarks": [Interval(numbers.Integral, 1, None, closed="left")],
         "codes": ["array-like", None],
         "method": [StrOptions({"kmeans", "farthest", "random"})],
         "random_state": ["random_state"],
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def choose_landmarks(
     points: ArrayLike,

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.utils import check_array, check_random_state
-from sklearn.utils._param_validation import Interval, StrOptions, validate_params
+from sklearn.utils._param_validation import Interval, StrOptions
 from torch import Tensor
 
+from .._utils.validation import checks_arguments
 from ._anchors import Anchors
 from ._checks import check_init
 from ._majorize import Solution, majorize, majorize_twice
@@ -137,14 +138,13 @@ def guttman_transform(
     return problem.restore(majorizer.step(moving, product).numpy())
 
 
-@validate_params(
+@checks_arguments(
     {
         "dissimilarities": ["array-like", None],
         "latents": ["array-like", None],
         "weights": ["array-like", "sparse matrix", None],
         **PARAMETER_CONSTRAINTS,
-    },
-    prefer_skip_nested_validation=True,
+    }
 )
 def anchored_smacof(
     dissimilarities: ArrayLike | None = None,
