@@ -1,39 +1,35 @@
 """What does each default buy? One default changed at a time.
 
-    python benchmarks/ablation.py DATA_DIR -o ablation.json
-    python benchmarks/ablation.py DATA_DIR -o ablation.json --groups loss ensemble --seeds 3
+    python -m benchmarks.ablation DATA -o ablation.json
+    python -m benchmarks.ablation DATA -o ablation.json --groups loss ensemble --seeds 3
 
-DATA_DIR is a folder as benchmarks/accuracy.py takes it, and tasks are written as there. A row of
-the table is a variant of `make_spatial_pipeline()`; its number is the disparity over that of the
+DATA is a folder as benchmarks.accuracy takes it, and tasks are written as there. A row of the
+table is a variant of `make_spatial_pipeline()`; its number is the disparity over that of the
 defaults on the same task and seed, as a geometric mean over tasks and seeds: above 1 the default
 is better. Tasks that place a fifth of a section and tasks that place another section are also
 shown apart, since what wins on both is what a default should be. The standard error is over
 pairs of task and seed; `wins` counts those where the variant has the lower disparity.
 
-Each result is written as soon as it is there, and a run that was interrupted goes on where it
-stopped. After a change of the defaults, start from an empty file.
+Each result is written at once, and a run that was interrupted goes on where it stopped. After a
+change of the defaults everything is computed anew.
 """
 
-import argparse
-import json
-import sys
 import tempfile
 import time
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
-import torch
-from threadpoolctl import threadpool_limits
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
-from _accuracy.files import write_whole  # noqa: E402
-from _accuracy.tasks import PRESETS, Folder, parse_task, preset  # noqa: E402
-from _accuracy.training import AveragedWeights, Mixup  # noqa: E402
+from sklearn_dpvae import make_spatial_pipeline
+from sklearn_dpvae.feature_selection import HighlyVariableGenes
+from sklearn_dpvae.metrics import procrustes_disparity
 
-from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
-from sklearn_dpvae.feature_selection import HighlyVariableGenes  # noqa: E402
-from sklearn_dpvae.metrics import procrustes_disparity  # noqa: E402
+from ._common.arguments import log, parser
+from ._common.folder import Folder
+from ._common.machine import threads
+from ._common.store import Store, fingerprint
+from ._common.tables import table
+from ._common.tasks import find_tasks
 
 DEFAULTS = "defaults"
 TASKS = (
@@ -46,11 +42,11 @@ TASKS = (
 )
 
 
+@dataclass(frozen=True)
 class Steps:
     """About this many steps of the optimizer, whatever the number of cells."""
 
-    def __init__(self, n_steps):
-        self.n_steps = n_steps
+    n_steps: int
 
     def epochs(self, n_cells):
         return max(self.n_steps // max(int(0.8 * n_cells / 128), 1), 1)
@@ -147,26 +143,15 @@ GROUPS = {
         "batches of 64": {"dpvae__batch_size": 64},
         "batches of 256": {"dpvae__batch_size": 256},
         "stopped early": {"dpvae__early_stopping": True},
-        "average of the weights": {"dpvae__callbacks": [AveragedWeights(0.98)]},
-        "mixtures of two cells": {"dpvae__callbacks": [Mixup(0.2)]},
     },
     "precision": {"bfloat16": {"dpvae__precision": "bfloat16"}},
 }
 
-# What gains little alone and could gain more together.
-_THREE_LAYERS = {"dpvae__hidden_layer_sizes": (128, 128, 128)}
-_LONGER = {"dpvae__max_epochs": Steps(1000)}
-GROUPS["more of it"] = {
-    "about 1,000 steps": _LONGER,
-    "three layers": _THREE_LAYERS,
-    "three layers, about 1,000 steps": _THREE_LAYERS | _LONGER,
-    "three layers, lr 0.01": _THREE_LAYERS | {"dpvae__lr": 1e-2},
-    "three layers, about 1,000 steps, lr 0.01": _THREE_LAYERS | _LONGER | {"dpvae__lr": 1e-2},
-    "three layers, about 1,000 steps, z-scores clipped at 5": _THREE_LAYERS
-    | _LONGER
-    | {"scale__clip": 5.0},
-    "layers of 256, about 1,000 steps": _LONGER | {"dpvae__hidden_layer_sizes": (256, 256)},
-}
+
+def variants_of(groups):
+    """Parameters by the name of the variant, `DEFAULTS` first."""
+    named = {f"{group}: {label}": p for group in groups for label, p in GROUPS[group].items()}
+    return {DEFAULTS: {}} | named
 
 
 def run(split, params, *, seed, memory):
@@ -190,82 +175,73 @@ def run(split, params, *, seed, memory):
     return {"disparity": float(disparity), "seconds": seconds}
 
 
-def table(results, variants):
-    """Markdown: a row a variant, ratios to the defaults on the same task and seed."""
-    found = {(r["variant"], r["task"], r["seed"]): r for r in results}
-    lines = [
-        "| changed | | ratio | within a section | next section | standard error | wins |",
-        "| --- | --- | --- | --- | --- | --- | --- |",
-    ]
-    for (group, label), name in variants.items():
-        logs = {
-            (task, seed): np.log(r["disparity"] / found[DEFAULTS, task, seed]["disparity"])
-            for (variant, task, seed), r in found.items()
-            if variant == name and (DEFAULTS, task, seed) in found
-        }
-        if not logs:
-            continue
-        values = np.array(list(logs.values()))
+def ratios(records):
+    """The table: a row for each variant, ratios to the defaults on the same task and seed."""
+    defaults = {
+        (r["task"], r["seed"]): r["disparity"] for r in records if r["variant"] == DEFAULTS
+    }
+    logs = {}
+    for r in records:
+        pair = r["task"], r["seed"]
+        if r["variant"] != DEFAULTS and pair in defaults:
+            found = logs.setdefault(r["variant"], {})
+            found[pair] = np.log(r["disparity"] / defaults[pair])
+    rows = []
+    for variant, found in logs.items():
+        values = np.array(list(found.values()))
         error = values.std(ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
-        cells = [_ratio(values)]
-        for transfer in (False, True):
-            cells.append(_ratio([v for (task, _), v in logs.items() if (">" in task) == transfer]))
-        cells += [f"{error:.3f}", f"{np.sum(values < 0)} of {len(values)}"]
-        lines.append(f"| {group} | {label} | {' | '.join(cells)} |")
-    return "\n".join(lines) + "\n"
+        transfer = np.array([">" in task for task, _ in found])
+        rows.append(
+            [
+                *variant.split(": ", 1),
+                _ratio(values),
+                _ratio(values[~transfer]),
+                _ratio(values[transfer]),
+                f"{error:.3f}",
+                f"{np.sum(values < 0)} of {len(values)}",
+            ]
+        )
+    head = ["changed", "", "ratio", "within a section", "next section", "standard error", "wins"]
+    return table(head, rows)
 
 
 def _ratio(logs):
     return f"{np.exp(np.mean(logs)):.3f}" if len(logs) else ""
 
 
+@threads(1)
 def main(argv=None):
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
-    parser.add_argument("data_dir", type=Path, help="folder of .h5ad files")
-    parser.add_argument("-o", "--output", type=Path, required=True, help="JSON of all results")
-    parser.add_argument("--tasks", nargs="+", default=TASKS, help="tasks in place of the usual")
-    parser.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS))
-    parser.add_argument("--seeds", type=int, default=2, help="number of seeds, from 0 on")
-    parser.add_argument("--table", type=Path, help="markdown file of the table")
-    args = parser.parse_args(argv)
+    arguments = parser("ablation", __doc__, seeds=2)
+    arguments.add_argument("--tasks", nargs="+", default=TASKS, help="tasks in place of the usual")
+    arguments.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS))
+    args = arguments.parse_args(argv)
 
-    torch.set_num_threads(1)
-    folder = Folder(args.data_dir)
-    named = {task.label: task for name in PRESETS for task in preset(name)}
-    tasks = [named.get(text) or parse_task(text, files=folder.files) for text in args.tasks]
-    settings = {DEFAULTS: {}}
-    variants = {}
-    for group in args.groups:
-        for label, params in GROUPS[group].items():
-            variants[group, label] = f"{group}: {label}"
-            settings[variants[group, label]] = params
-
-    results = json.loads(args.output.read_text()) if args.output.exists() else []
-    done = {(r["variant"], r["task"], r["seed"]) for r in results}
+    folder = Folder(args.data)
+    variants = variants_of(args.groups)
+    configs = {
+        name: fingerprint(make_spatial_pipeline().set_params(**params))
+        for name, params in variants.items()
+    }
+    results = Store(
+        args.output,
+        key=("variant", "task", "seed"),
+        config=lambda record: configs.get(record["variant"]),
+    )
     for seed in range(args.seeds):
-        for task in tasks:
-            todo = [name for name in settings if (name, task.label, seed) not in done]
+        for task in find_tasks(args.tasks, folder.files):
+            wanted = [{"variant": v, "task": task.label, "seed": seed} for v in variants]
+            todo = results.missing(wanted, args.redo)
             splits = list(folder.splits(task, seed)) if todo else []
             # The steps before the net are fitted once where variants share them.
             with tempfile.TemporaryDirectory() as memory:
-                for name in todo:
-                    with threadpool_limits(1):
-                        parts = [
-                            run(split, settings[name], seed=seed, memory=memory)
-                            for split in splits
-                        ]
-                    means = {key: float(np.mean([p[key] for p in parts])) for key in parts[0]}
-                    record = {"variant": name, "task": task.label, "seed": seed} | means
-                    print(json.dumps(record), file=sys.stderr, flush=True)
-                    results.append(record)
-                    lines = ",\n".join(map(json.dumps, results))
-                    write_whole(args.output, f"[\n{lines}\n]\n")
-    text = table(results, variants)
-    if args.table:
-        args.table.write_text(text, encoding="utf-8")
-    print(text)
-    return results
+                for key in todo:
+                    params = variants[key["variant"]]
+                    parts = [run(split, params, seed=seed, memory=memory) for split in splits]
+                    means = {name: float(np.mean([p[name] for p in parts])) for name in parts[0]}
+                    log(f"{key} {means}")
+                    results.add(key | means)
+    print(ratios(list(results)))
+    return list(results)
 
 
 if __name__ == "__main__":

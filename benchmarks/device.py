@@ -1,7 +1,7 @@
 """What training costs on a device, beside what the device can do. Made for GPUs.
 
-    python benchmarks/device.py --out benchmarks/results            # CUDA where there is any
-    python benchmarks/device.py epoch --device cpu --cells 3000     # one part, elsewhere
+    python -m benchmarks.device --out benchmarks/results         # CUDA where there is any
+    python -m benchmarks.device epoch --device cpu --cells 3000  # one part, elsewhere
 
 Parts: `limits` (arithmetic, bandwidth and the cost of one small operation, all measured), `fit`
 (seconds of a fit at the defaults on 3,600 x 1,000, the first of a process and later ones),
@@ -10,32 +10,37 @@ step does, in floating-point operations, bytes read and written, and operations 
 says how long each would take at the limit; the longest is called the bound. Bytes are those of
 all arguments and results: what a cache keeps is not moved, so that their share can pass 100 %.
 `waits` is how often a step waits for the device, which torch tells of CUDA only. Times are of the
-wall clock: leave the device alone meanwhile.
+wall clock: leave the device alone meanwhile. `python benchmarks/device.py` does the same from any
+folder, with the package installed or not.
 """
 
 import argparse
-import json
 import os
+import subprocess
 import sys
 import time
 import warnings
 from pathlib import Path
 
-HERE = Path(__file__).resolve().parent
-sys.path[:0] = [str(HERE), str(HERE.parent)]
+if not __package__:  # called as a script: start again as a module of the repository
+    paths = [str(Path(__file__).resolve().parents[1]), os.environ.get("PYTHONPATH")]
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    sys.exit(subprocess.call([sys.executable, "-m", "benchmarks.device", *sys.argv[1:]]))
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from _accuracy.files import write_whole  # noqa: E402
-from _performance.tables import in_markdown  # noqa: E402
-from _performance.timing import machine, section, spread  # noqa: E402
-from skorch.callbacks import Callback  # noqa: E402
-from torch.utils._python_dispatch import TorchDispatchMode  # noqa: E402
-from torch.utils._pytree import tree_leaves  # noqa: E402
-from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+import numpy as np
+import torch
+from skorch.callbacks import Callback
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import FlopCounterMode
 
-from sklearn_dpvae import DPVAESpatialRegressor  # noqa: E402
-from sklearn_dpvae._fitted.fitting import pick_device  # noqa: E402
+from sklearn_dpvae import DPVAESpatialRegressor
+
+from ._common.machine import machine
+from ._common.simulated import section
+from ._common.store import Store, fingerprint
+from ._common.tables import table_of
+from ._common.timing import spread
 
 PRECISIONS = ("float32", "bfloat16")
 
@@ -178,7 +183,7 @@ def measure_epoch(args):
                 "GFLOP/s": counted.flops / step / 1e9,
                 **{f"{name}, % of the step": 100 * share for name, share in shares.items()},
                 "bound": max(shares, key=shares.__getitem__),
-                "waits": "" if counted.waits is None else counted.waits,
+                **({} if counted.waits is None else {"waits": counted.waits}),
             }
 
 
@@ -186,8 +191,11 @@ MEASURES = {"limits": measure_limits, "fit": measure_fit, "epoch": measure_epoch
 
 
 def main(argv=None):
-    formatter = argparse.RawDescriptionHelpFormatter
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=formatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.device",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("parts", nargs="*", metavar="part", help=", ".join(MEASURES))
     parser.add_argument("--device", default="auto")
     parser.add_argument("--cells", type=int, default=1_000_000, help="of the part epoch")
@@ -196,16 +204,21 @@ def main(argv=None):
     args = parser.parse_args(argv)
     if unknown := set(args.parts) - set(MEASURES):
         parser.error(f"unknown part {', '.join(sorted(unknown))}; choose from {list(MEASURES)}")
-    args.device = pick_device(args.device)
+    if args.device == "auto":
+        args.device = "cuda" if torch.cuda.is_available() else "cpu"
     kind = torch.device(args.device).type
     name = torch.cuda.get_device_name(args.device) if kind == "cuda" else kind
-    results = {"device": name, "cores": os.cpu_count(), "machine": machine()}
-    for part in args.parts or MEASURES:
-        results[part] = list(MEASURES[part](args))
-        print(in_markdown(part, results[part]), flush=True)
-        if args.out is not None:
-            write_whole(args.out / "device.json", json.dumps(results, indent=1) + "\n")
-    return results
+    here = {"device": name, "cores": os.cpu_count()} | machine()
+    # Always measured anew: what is there may be of another device.
+    config = fingerprint(here, args.cells, args.repeats)
+    path = None if args.out is None else args.out / "device.json"
+    results = Store(path, key=("part",), config=lambda _: config)
+    parts = args.parts or list(MEASURES)
+    for part in parts:
+        rows = list(MEASURES[part](args))
+        results.add({"part": part, "machine": here, "rows": rows})
+        print(f"### {part}\n\n{table_of(rows)}", flush=True)
+    return {record["part"]: record for record in results}
 
 
 if __name__ == "__main__":

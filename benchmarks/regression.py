@@ -1,27 +1,19 @@
-"""Fail where training has become slow: python benchmarks/regression.py (about a minute).
+"""Fail where training has become slow: python -m benchmarks.regression (about a minute).
 
 Only ratios of costs measured side by side in one process are looked at, so that the speed of the
 machine does not matter. Bounds are generous: this is to catch what makes training half as fast
-again, not to measure; performance.py does that.
+again, not to measure; benchmarks.performance does that.
 """
 
-import os
+import argparse
 import sys
-from pathlib import Path
 
-for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
-    os.environ[variable] = "1"
-sys.path.insert(0, str(Path(__file__).parents[1]))
+import numpy as np
 
-import numpy as np  # noqa: E402
-import torch  # noqa: E402
-from _performance.kernels import dropout, pair_term  # noqa: E402
-from _performance.timing import overhead, section  # noqa: E402
-
-torch.set_num_threads(1)
-
-NET = {"hidden": (128, 128), "dropout": 0.5, "batch_size": 256}
-SMALL = {"hidden": (32,), "dropout": 0.5, "batch_size": 128}
+from ._common.machine import threads
+from ._common.simulated import section
+from .performance.kernels import dropout, pair_term
+from .performance.training import NET, SMALL, overhead
 
 
 def ratios():
@@ -42,7 +34,11 @@ def ratios():
     yield "dropout over torch's", np.median(dropout(8)), 1.5
 
 
-def main():
+@threads(1)
+def main(argv=None):
+    argparse.ArgumentParser(
+        prog="python -m benchmarks.regression", description=__doc__.splitlines()[0]
+    ).parse_args(argv)
     failed = False
     for name, ratio, bound in ratios():
         within = ratio <= bound

@@ -1,27 +1,13 @@
 """The benchmark of the model family pairs runs, and runs as it is called."""
 
-import json
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 
+pytest.importorskip("benchmarks", reason="benchmarks are not part of an installed package")
+
+from benchmarks import model_family as family
+from benchmarks._common.store import read
 from sklearn_dpvae.datasets import make_tissue
-
-BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
-
-
-@pytest.fixture(scope="module")
-def family():
-    if not BENCHMARKS.is_dir():
-        pytest.skip("the benchmarks are not part of an installed package")
-    path = list(sys.path)
-    sys.path.insert(0, str(BENCHMARKS))
-    import model_family
-
-    yield model_family
-    sys.path[:] = path
 
 
 def result(weights, disparity, **changed):
@@ -30,7 +16,7 @@ def result(weights, disparity, **changed):
     return key | measured | changed
 
 
-def test_differences_pair_runs_of_equal_task_seed_and_model(family):
+def test_differences_pair_runs_of_equal_task_seed_and_model():
     results = [
         result("0", 0.9),
         result("0", 0.5, task="b"),
@@ -46,7 +32,7 @@ def test_differences_pair_runs_of_equal_task_seed_and_model(family):
     assert family.differences(results, "distance", task="b")["disparity"] == pytest.approx(0.1)
 
 
-def test_a_quick_run_writes_all_models_tables_and_a_summary(family, tmp_path, monkeypatch):
+def test_a_quick_run_writes_all_models_tables_and_a_summary(tmp_path, monkeypatch, capsys):
     anndata = pytest.importorskip("anndata")
     tissue = make_tissue(150, 40, random_state=0)
     adata = anndata.AnnData(tissue.X, obsm={"spatial": tissue.coords})
@@ -56,11 +42,11 @@ def test_a_quick_run_writes_all_models_tables_and_a_summary(family, tmp_path, mo
     options = ["-o", str(output), "--summary", str(summary), "--quick", "--tasks", "one random"]
     family.main([str(tmp_path), *options])
 
-    results = json.loads(output.read_text())
+    results = read(output)
     # One section is no batch: three forms of the model are left.
-    assert len(results) == len(json.loads(summary.read_text())) == 4 * 3 * 3
+    assert len(results) == len(read(summary)) == 4 * 3 * 3
     assert all(np.isfinite(r[measure]) for r in results for measure in family.MEASURES)
     # A second call finds everything done, and changes nothing.
     family.main([str(tmp_path), *options])
-    assert json.loads(output.read_text()) == results
-    assert "| default | all | 12 |" in output.with_suffix(".md").read_text()
+    assert read(output) == results
+    assert "| default | all | 12 |" in capsys.readouterr().out

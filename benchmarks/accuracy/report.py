@@ -1,68 +1,79 @@
-"""Summary of runs and its tables."""
+"""Means of runs, and the tables of the README made of them."""
 
 import numpy as np
 
-from .methods import ON_OURS
+from .._common.tables import mean_and_spread, plus_minus, table
 from .scores import SCORES
 
 OURS = "dpvae"
+# Ends the names of baselines on the z-scores of our pipeline.
+ON_OURS = "+ours"
 
 
-def summarize(runs, tasks, methods):
+def means(runs, tasks, methods):
     """Mean, standard deviation and number of seeds of each score of each task and method.
 
     Parameters
     ----------
-    runs : list of dict
-        Records with "task", "seed", "method", "scores" and perhaps "pooled_disparity".
+    runs : iterable of dict
+        Records with "task", "method" and "scores", one for each seed.
     tasks, methods : list of str
         Names, in the order of the tables.
 
     Returns
     -------
-    dict
-        ``summary[task][method][score] = [mean, sd, n_seeds]``.
+    list of dict
+        A record for each task and method, ``{"task": ..., "method": ..., score: [mean, sd, n]}``.
     """
-    summary = {}
+    found = {}
+    for run in runs:
+        found.setdefault((run["task"], run["method"]), []).append(run["scores"])
+    records = []
     for task in tasks:
         for method in methods:
-            found = [r for r in runs if r["task"] == task and r["method"] == method]
+            seeds = found.get((task, method), [])
             cell = {}
-            for name in (*SCORES, "pooled_disparity"):
-                values = [r["scores"].get(name) for r in found]
-                values = [v for v in values if v is not None]
+            for name in SCORES:
+                values = [scores[name] for scores in seeds if scores.get(name) is not None]
                 if values:
-                    spread = np.std(values, ddof=1) if len(values) > 1 else 0.0
-                    cell[name] = [float(np.mean(values)), float(spread), len(values)]
+                    cell[name] = mean_and_spread(values)
             if cell:
-                summary.setdefault(task, {})[method] = cell
-    return summary
+                records.append({"task": task, "method": method} | cell)
+    return records
 
 
-def compare(summary, ours, baselines):
+def by_task(records):
+    """``{task: {method: record}}`` of the records of `means`."""
+    nested = {}
+    for record in records:
+        nested.setdefault(record["task"], {})[record["method"]] = record
+    return nested
+
+
+def compare(cells, rivals):
     """Ours against the best of the baselines, task by task and over all tasks.
 
     The ratio is that of mean disparities, to the baseline that has the lowest; Spearman and
     hits are compared with the highest that any baseline has, which may be another one.
     """
     tasks = {}
-    for task, cells in summary.items():
-        rivals = [b for b in baselines if b in cells]
-        if ours not in cells or not rivals:
+    for task, found in cells.items():
+        others = [name for name in rivals if name in found]
+        if OURS not in found or not others:
             continue
-        best = min(rivals, key=lambda b: cells[b]["disparity"][0])
+        ours = found[OURS]
+        best = min(others, key=lambda b: found[b]["disparity"][0])
         row = {
             "best": best,
-            "best_disparity": cells[best]["disparity"],
-            "disparity": cells[ours]["disparity"],
-            "ratio": cells[ours]["disparity"][0] / cells[best]["disparity"][0],
+            "best_disparity": found[best]["disparity"],
+            "disparity": ours["disparity"],
+            "ratio": ours["disparity"][0] / found[best]["disparity"][0],
         }
         for name in ("spearman", "hits20"):
-            if name in cells[ours]:
-                top = max((b for b in rivals if name in cells[b]), key=lambda b: cells[b][name][0])
-                row[name] = cells[ours][name]
-                row[f"best_{name}"] = [top, cells[top][name][0]]
-                row[f"{name}_of_best"] = cells[best][name][0]
+            if name in ours:
+                top = max((b for b in others if name in found[b]), key=lambda b: found[b][name][0])
+                row[name] = ours[name]
+                row[f"best_{name}"] = found[top][name][0]
         tasks[task] = row
     if not tasks:
         return {"tasks": {}}
@@ -74,33 +85,31 @@ def compare(summary, ours, baselines):
     }
     for name in ("spearman", "hits20"):
         rows = [row for row in tasks.values() if name in row]
-        overall[f"{name}_not_worse"] = sum(r[name][0] >= r[f"best_{name}"][1] for r in rows)
-        overall[f"{name}_not_worse_than_best_disparity"] = sum(
-            r[name][0] >= r[f"{name}_of_best"] for r in rows
-        )
+        overall[f"{name}_not_worse"] = sum(r[name][0] >= r[f"best_{name}"] for r in rows)
     return {"tasks": tasks, "overall": overall}
 
 
-def comparisons(summary, methods):
-    """`compare` with all baselines, and with those on z-scores of scanpy's kind."""
-    baselines = [name for name, method in methods.items() if method.is_baseline]
+def comparisons(cells):
+    """`compare` with all other methods, and with those on z-scores of scanpy's kind."""
+    rivals = list(dict.fromkeys(m for methods in cells.values() for m in methods if m != OURS))
     return {
-        "all": compare(summary, OURS, baselines),
-        "standard": compare(summary, OURS, [b for b in baselines if not b.endswith(ON_OURS)]),
+        "all": compare(cells, rivals),
+        "standard": compare(cells, [m for m in rivals if not m.endswith(ON_OURS)]),
     }
 
 
-def markdown(summary, compared):
-    """The tables, in markdown."""
+def markdown(records):
+    """The tables of the records of `means`, in Markdown."""
+    cells = by_task(records)
+    compared = comparisons(cells)
     parts = []
     if compared["all"]["tasks"]:
-        parts += [_main_table(summary, compared), _overall(compared)]
-    parts.append(_disparity_table(summary))
-    pooled = _pooled_table(summary)
-    return "\n\n".join(parts + pooled) + "\n"
+        parts += [_main_table(cells, compared), _overall(compared)]
+    parts.append(_disparity_table(cells))
+    return "\n".join(parts + _pooled_table(cells))
 
 
-def _main_table(summary, compared):
+def _main_table(cells, compared):
     head = [
         "task", "ours: disparity", "best baseline", "ratio", "ratio, standard z-scores",
         "Spearman (best)", "hits@10", "hits@20 (best)", "median error (best)", "coverage",
@@ -108,26 +117,27 @@ def _main_table(summary, compared):
     ]  # fmt: skip
     rows = []
     for task, row in compared["all"]["tasks"].items():
-        cells = summary[task]
-        ours, best = cells[OURS], cells[row["best"]]
+        ours, best = cells[task][OURS], cells[task][row["best"]]
         plain = compared["standard"]["tasks"].get(task)
         rows.append(
             [
                 task,
-                _pm(row["disparity"]),
-                f"{_pm(row['best_disparity'])} {row['best']}",
+                plus_minus(row["disparity"]),
+                f"{plus_minus(row['best_disparity'])} {row['best']}",
                 f"**{row['ratio']:.3f}**",
                 f"{plain['ratio']:.3f} ({plain['best']})" if plain else "",
-                f"{_pm(row['spearman'])} ({row['best_spearman'][1]:.3f})",
+                f"{plus_minus(row['spearman'])} ({row['best_spearman']:.3f})",
                 f"{ours['hits10'][0]:.3f}" if "hits10" in ours else "",
-                f"{_pm(row['hits20'])} ({row['best_hits20'][1]:.3f})" if "hits20" in row else "",
+                f"{plus_minus(row['hits20'])} ({row['best_hits20']:.3f})"
+                if "hits20" in row
+                else "",
                 f"{ours['median_error'][0]:.2f} ({best['median_error'][0]:.2f})",
                 f"{ours['coverage'][0]:.0%}",
                 f"{ours['fit_seconds'][0]:.1f} ({best['fit_seconds'][0]:.1f})",
                 f"{ours['predict_seconds'][0]:.2f}",
             ]
         )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _overall(compared):
@@ -147,7 +157,7 @@ def _overall(compared):
                     f"{total['hits20_not_worse']} of {n}",
                 ]
             )
-    return _table(head, rows)
+    return table(head, rows)
 
 
 def _disparity_table(summary):
@@ -163,7 +173,7 @@ def _disparity_table(summary):
             lowest = min(c["disparity"][0] for c in cells.values())
             row.append(f"**{text}**" if cells[method]["disparity"][0] == lowest else text)
         rows.append(row)
-    return _table(["disparity", *summary], rows)
+    return table(["disparity", *summary], rows)
 
 
 def _pooled_table(summary):
@@ -183,13 +193,4 @@ def _pooled_table(summary):
         ]
         for m in methods
     ]
-    return [_table(["disparity of all folds in one frame", *tasks], rows)]
-
-
-def _pm(cell):
-    return f"{cell[0]:.3f} ± {cell[1]:.3f}"
-
-
-def _table(head, rows):
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return [table(["disparity of all folds in one frame", *tasks], rows)]

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from sklearn_dpvae._network.dpvae import DPVAE
-from sklearn_dpvae._network.losses import distance_preservation, procrustes_misfit
+from .internals import loss_of, make_module
 
 
 class PlainVAE(nn.Module):
@@ -67,16 +66,10 @@ class SameKernels:
     fused = True
 
     def module(self, n_genes, hidden, dropout):
-        return DPVAE(n_genes, 2, 1, hidden, dropout=dropout)
+        return make_module(n_genes, hidden, dropout)
 
     def loss(self, module, x, s):
-        out = module(x[None])
-        s = s[None]
-        log_prob = module.likelihood.log_prob(x[None], out["hidden"], None)
-        distance = distance_preservation(out["z"], s, module.scale)
-        alignment = procrustes_misfit(out["z"], s)
-        elbo = (out["kl"].mean() - log_prob.mean()) / x.shape[1]
-        return (elbo + 0.3 * distance + alignment).sum()
+        return loss_of(module, x, s)
 
 
 class Loop:

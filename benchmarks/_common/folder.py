@@ -1,25 +1,5 @@
-"""Tasks: which cells are the reference and which are placed.
+"""The data of tasks: a folder of sections, and which of their cells are split how."""
 
-A task is written `SOURCES KIND` or `SOURCES > SOURCES`:
-
-    embryo random            a random fifth of the cells is placed, for each seed another
-    embryo block             each of 5 folds places 4 blocks of tissue
-    embryo contiguous        each of 5 folds places one block, a fifth of the tissue
-    brain loso               each section is placed by all others
-    brain:Hippo1 > Hippo2    one section is placed by another
-    brain:Hippo1+Hippo2 > Hippo3
-
-and can be made harder, by a draw that depends on the seed:
-
-    embryo random with 120 genes     of the 1,000 that have the most counts
-    embryo random with 10% counts    each count is kept with this probability
-    embryo random with 300 cells     to place the others by
-
-A source is the name of a file without `.h5ad`, for all its sections, or `file:section`. A name
-that is no file is a section of the file named before it.
-"""
-
-import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -30,80 +10,12 @@ from sklearn_dpvae.datasets import read_sections
 from sklearn_dpvae.metrics import spot_spacing
 from sklearn_dpvae.model_selection import SpatialBlockKFold
 
+from .tasks import BLOCKS_PER_FOLD, parse_task
+
 N_FOLDS = 5
-# Blocks of a section that a fold tests on. With several, test cells lie nearer to the reference
-# and all parts of the tissue are in every fold; with one, a whole region is missing.
-BLOCKS_PER_FOLD = {"block": 4, "contiguous": 1}
-KINDS = ("random", *BLOCKS_PER_FOLD, "loso", "transfer")
 
 # Genes that a panel is drawn from: as many, those with the most counts.
 _PANEL_FROM = 1000
-
-# What a task can be made harder by: field of `Task`, and how it is written.
-HARDER = {"n_genes": r"(\d+) genes", "percent": r"(\d+)% counts", "n_cells": r"(\d+) cells"}
-
-_BRAIN = "mouse_brain_st2k"
-# Nuclear and mitochondrial RNA that swamps the brain's sections.
-_BRAIN_DROPPED = ("Gm42418", "Rn18s-rs5", "mt-Rnr1", "mt-Rnr2")
-PRESETS = {
-    "ten": {
-        "embryo random": ("mouse_embryo_visium random", ()),
-        "embryo block": ("mouse_embryo_visium block", ()),
-        "hippo1 random": (f"{_BRAIN}:Hippo1 random", _BRAIN_DROPPED),
-        "hippo1>2": (f"{_BRAIN}:Hippo1 > Hippo2", _BRAIN_DROPPED),
-        "hippo3>4": (f"{_BRAIN}:Hippo3 > Hippo4", _BRAIN_DROPPED),
-        "seqFISH+ random": ("mouse_cortex_seqfishplus random", ()),
-        "DBiT random": ("human_dbit random", ()),
-        "synovium random": ("human_synovium_st:RA4_1 random", ()),
-        "synovium 1>2": ("human_synovium_st:RA4_1 > RA4_2", ()),
-        "bulb 1>2": ("mouse_olfactory_bulb_st2k:MOB1 > MOB2", ()),
-    },
-    "more": {
-        "embryo contiguous": ("mouse_embryo_visium contiguous", ()),
-        "hippo1 block": (f"{_BRAIN}:Hippo1 block", _BRAIN_DROPPED),
-        "DBiT block": ("human_dbit block", ()),
-        "brain loso": (f"{_BRAIN} loso", _BRAIN_DROPPED),
-        "brain 1+3>2": (f"{_BRAIN}:Hippo1+Hippo3 > Hippo2", _BRAIN_DROPPED),
-    },
-}
-
-# The same tissues under conditions that the defaults were not made for.
-_TISSUES = (
-    "embryo random",
-    "hippo1 random",
-    "hippo3>4",
-    "seqFISH+ random",
-    "DBiT random",
-    "synovium 1>2",
-)
-PRESETS["harder"] = {
-    f"{label} with {harder}": (
-        f"{PRESETS['ten'][label][0]} with {harder}",
-        PRESETS["ten"][label][1],
-    )
-    for harder in ("120 genes", "10% counts", "300 cells")
-    for label in _TISSUES
-}
-
-
-@dataclass(frozen=True)
-class Task:
-    """What to place by what. Sources are (file, section) pairs; section None means all."""
-
-    label: str
-    kind: str
-    reference: tuple
-    query: tuple = ()
-    dropped_genes: tuple = ()
-    # Of the reference and the query; None for all of them.
-    n_genes: int | None = None
-    percent: int | None = None
-    n_cells: int | None = None
-
-    @property
-    def split_depends_on_seed(self):
-        harder = (self.n_genes, self.percent, self.n_cells) != (None, None, None)
-        return harder or self.kind not in ("loso", "transfer")
 
 
 @dataclass(frozen=True)
@@ -120,58 +32,6 @@ class Split:
     new_section: bool
     # Spot spacing of each query cell's whole section, the unit of errors.
     spacing: np.ndarray
-
-
-def parse_task(text, label=None, dropped_genes=(), *, files=None):
-    """Read a task in the notation of this module; `files` are the names that are files."""
-    text = text.strip()
-    label = label or text
-    text, _, condition = text.partition(" with ")
-    harder = {
-        field: int(found[1])
-        for field, pattern in HARDER.items()
-        if (found := re.fullmatch(pattern, condition.strip()))
-    }
-    if condition and not harder:
-        raise ValueError(
-            f"task {label!r} is made harder 'with N genes', 'with N% counts' or 'with N cells'."
-        )
-    if ">" in text:
-        kind = "transfer"
-        left, right = (side.strip() for side in text.split(">", 1))
-    else:
-        left, _, kind = text.rpartition(" ")
-        right = ""
-        if kind not in KINDS[:-1]:
-            raise ValueError(
-                f"task {text!r} must end in one of {', '.join(KINDS[:-1])}, or contain '>'."
-            )
-    reference, last_file = _parse_sources(left, None, files, text)
-    query, _ = _parse_sources(right, last_file, files, text) if right else ((), None)
-    if kind == "transfer" and not query:
-        raise ValueError(f"task {text!r} names nothing to place after '>'.")
-    return Task(label, kind, reference, query, tuple(dropped_genes), **harder)
-
-
-def _parse_sources(text, last_file, files, task):
-    sources = []
-    for term in filter(None, (t.strip() for t in text.split("+"))):
-        if ":" in term:
-            last_file, section = term.split(":", 1)
-            sources.append((last_file, section))
-        elif last_file is not None and (files is None or term not in files):
-            sources.append((last_file, term))
-        else:
-            last_file = term
-            sources.append((term, None))
-    if not sources:
-        raise ValueError(f"task {task!r} names no section.")
-    return tuple(sources), last_file
-
-
-def preset(name):
-    """Tasks of a preset."""
-    return [parse_task(text, label, dropped) for label, (text, dropped) in PRESETS[name].items()]
 
 
 class Folder:

@@ -1,1 +1,0 @@
-"""Parts of benchmarks/accuracy.py: tasks, methods, scores and the report."""

@@ -1,0 +1,1 @@
+"""What all benchmarks share: tasks and their data, the store of results, tables, clocks."""

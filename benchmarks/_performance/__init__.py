@@ -1,1 +1,0 @@
-"""Parts of performance.py and regression.py."""

@@ -1,0 +1,148 @@
+"""Methods: ours at its defaults, the paper's recipe, and what scikit-learn offers in a few lines.
+
+All see the same genes, those of `make_spatial_pipeline()` at its defaults. A baseline with "+ours"
+in its name sees the z-scores of our pipeline, the others those of scanpy's kind.
+"""
+
+import time
+
+import numpy as np
+from sklearn.cross_decomposition import PLSRegression
+from sklearn.dummy import DummyRegressor
+from sklearn.ensemble import ExtraTreesRegressor
+from sklearn.linear_model import RidgeCV
+from sklearn.multioutput import MultiOutputRegressor
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.neural_network import MLPRegressor
+from sklearn.svm import SVR
+
+from sklearn_dpvae.pipeline import PAPER_SETTINGS, make_spatial_pipeline
+
+from .prepared import MAX_COMPONENTS, default_steps
+from .published import installed
+from .report import ON_OURS, OURS
+
+
+class Baseline:
+    """A scikit-learn regressor from z-scores, or principal components of them, to positions."""
+
+    def __init__(self, make, *, n_components=None, deterministic=True, on_ours=False):
+        self.make = make
+        self.n_components = n_components
+        self.deterministic = deterministic
+        self.on_ours = on_ours
+
+    def config(self):
+        return self.on_ours, self.n_components, self.make(0), *default_steps()
+
+    def run(self, prepared, seed):
+        reference, query, *seconds = prepared.scores_of(self)
+        targets = prepared.targets
+        model = self.make(seed)
+        start = time.process_time()
+        model.fit(reference, targets)
+        middle = time.process_time()
+        placed = np.asarray(model.predict(query)).reshape(len(query), -1)
+        end = time.process_time()
+        return (
+            prepared.in_tissue_units(placed),
+            seconds[0] + middle - start,
+            seconds[1] + end - middle,
+        )
+
+
+class Package:
+    """make_spatial_pipeline with some parameters, from counts to positions."""
+
+    deterministic = False
+    on_ours = False
+
+    def __init__(self, **params):
+        self.params = params
+
+    def config(self):
+        return (make_spatial_pipeline(**self.params),)
+
+    def run(self, prepared, seed):
+        split = prepared.split
+        model = make_spatial_pipeline(
+            query="new_section" if split.new_section else "same_section",
+            random_state=seed,
+            device="cpu",
+            **self.params,
+        )
+        start = time.process_time()
+        model.fit(split.X, split.coords, sections=split.sections)
+        middle = time.process_time()
+        # A section that the reference does not have has no frame there.
+        sections = None if split.new_section else split.query_sections
+        placed = model.predict(split.query_X, sections=sections)
+        return placed, middle - start, time.process_time() - middle
+
+
+def _baselines():
+    """Arguments of `Baseline` by name."""
+    plain = {"mean": {"make": lambda _: DummyRegressor()}}
+    for n_components in (30, MAX_COMPONENTS):
+        for k in (15, 30):
+            plain[f"knn{k}_pc{n_components}"] = {
+                "make": lambda _, k=k: KNeighborsRegressor(k),
+                "n_components": n_components,
+            }
+        for C in (1, 10):
+            plain[f"svr{C}_pc{n_components}"] = {
+                "make": lambda _, C=C: MultiOutputRegressor(SVR(C=C)),
+                "n_components": n_components,
+            }
+    plain["ridge"] = {"make": lambda _: RidgeCV(np.logspace(1, 6, 11).tolist())}
+    for k in (4, 8):
+        plain[f"pls{k}"] = {"make": lambda _, k=k: PLSRegression(k)}
+    plain["mlp"] = {
+        "make": lambda seed: MLPRegressor(random_state=seed),
+        "deterministic": False,
+    }
+    # A third of the genes at each split, for speed.
+    plain["extra_trees"] = {
+        "make": lambda seed: ExtraTreesRegressor(200, max_features=0.3, random_state=seed),
+        "deterministic": False,
+    }
+    return plain
+
+
+def all_methods():
+    """Every method that can run here, by name."""
+    vanilla = {"distance_weight": 0.0, "alignment_weight": 0.0, "n_estimators": 1}
+    methods = {
+        OURS: Package(),
+        "dpvae_paper": Package(n_spatial_components=None, **PAPER_SETTINGS),
+        "dpvae_vanilla": Package(n_spatial_components=None, **vanilla),
+    }
+    plain = _baselines()
+    methods |= {name: Baseline(**arguments) for name, arguments in plain.items()}
+    methods |= {
+        name + ON_OURS: Baseline(**arguments, on_ours=True)
+        for name, arguments in plain.items()
+        # The mean does not see it, trees hardly do, and these cost most.
+        if name not in ("mean", "extra_trees", "mlp", "ridge")
+    }
+    return methods | installed()
+
+
+def choose_methods(names):
+    """Methods by names or groups; None for all."""
+    methods = all_methods()
+    if names is None:
+        return methods
+    groups = {
+        "baselines": [n for n, m in methods.items() if n != OURS and not m.on_ours],
+        "plain": [n for n, m in methods.items() if isinstance(m, Baseline) and not m.on_ours],
+        "on_ours": [n for n, m in methods.items() if m.on_ours],
+    }
+    chosen = [n for name in names for n in groups.get(name, [name])]
+    unknown = sorted(set(chosen) - methods.keys())
+    if unknown:
+        raise ValueError(
+            f"no method {', '.join(unknown)}; there are {', '.join(methods)} and the groups "
+            f"{', '.join(groups)}."
+        )
+    return {name: methods[name] for name in chosen}

@@ -1,0 +1,356 @@
+"""Benchmarks start, measure what they say, and their committed results are those of the README."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmark_sections import write_sections
+
+pytest.importorskip("benchmarks", reason="benchmarks are not part of an installed package")
+
+from benchmarks import ablation, device, missing_genes, model_family, regression, uncertainty
+from benchmarks._common import machine
+from benchmarks._common.store import Store, fingerprint, read
+from benchmarks._common.tables import table_of, table_over_seeds
+from benchmarks.accuracy import __main__ as accuracy
+from benchmarks.accuracy.report import markdown
+from benchmarks.performance import __main__ as performance
+from benchmarks.reconstruction import __main__ as reconstruction
+from benchmarks.reconstruction import anchors
+from sklearn_dpvae import DPVAESpatialRegressor
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "results"
+README = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+
+
+def cells(line):
+    return [cell.strip() for cell in line.strip().strip("|").split("|")]
+
+
+def tables(text):
+    """Tables of Markdown: for each, its rows by column."""
+    found = []
+    for block in re.findall(r"(?:^\|.*\n)+", text, flags=re.MULTILINE):
+        head, _, *rows = block.splitlines()
+        found.append([dict(zip(cells(head), cells(row), strict=True)) for row in rows])
+    return found
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_sections(tmp_path_factory.mktemp("sections"))
+
+
+@pytest.mark.parametrize(
+    "module",
+    [
+        ablation,
+        accuracy,
+        device,
+        missing_genes,
+        model_family,
+        performance,
+        reconstruction,
+        regression,
+        uncertainty,
+    ],
+)
+def test_every_benchmark_says_how_it_is_called(module, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        module.main(["--help"])
+    assert stopped.value.code == 0
+    name = module.__name__.removesuffix(".__main__")
+    assert f"usage: python -m {name} " in capsys.readouterr().out
+    assert f"python -m {name}" in README
+
+
+@pytest.mark.parametrize(
+    ("name", "as_markdown", "n_tables"),
+    [
+        ("accuracy", markdown, 3),
+        ("harder", markdown, 2),
+        ("model_family", model_family.table_of_means, None),
+        ("performance", performance.in_markdown, None),
+        ("device", performance.in_markdown, None),
+    ],
+)
+def test_tables_of_the_readme_are_made_of_the_committed_results(name, as_markdown, n_tables):
+    shown = [row for table in tables(README) for row in table]
+    for table in tables(as_markdown(read(RESULTS / f"{name}.json")))[:n_tables]:
+        for row in table:
+            # The README leaves out some columns.
+            first = list(row.items())[:2]
+            assert any(
+                other.items() <= row.items() and dict(first).items() <= other.items()
+                for other in shown
+            ), row
+
+
+def test_the_ablation_of_the_readme_is_made_of_the_committed_results():
+    [found] = tables(ablation.ratios(read(RESULTS / "ablation.json")))
+    [shown] = [t for t in tables(README) if "wins" in t[0]]
+    assert [(r["changed"], r[""]) for r in found] == [(r["changed"], r[""]) for r in shown]
+    for ours, readmes in zip(found, shown, strict=True):
+        for column in ("ratio", "within a section", "next section"):
+            # The results in the file have four digits.
+            assert float(ours[column]) == pytest.approx(float(readmes[column]), abs=2e-3)
+    assert {f"{r['changed']}: {r['']}" for r in found} <= set(
+        ablation.variants_of(ablation.GROUPS)
+    )
+
+
+def test_a_store_resumes_and_knows_what_is_outdated(tmp_path):
+    path = tmp_path / "new" / "results.json"
+    configs = {"a": "1", "b": "1"}
+
+    def opened():
+        return Store(path, key=("task", "seed"), config=lambda record: configs[record["task"]])
+
+    wanted = [{"task": task, "seed": seed} for task in "ab" for seed in (0, 1)]
+    store = opened()
+    assert store.missing(wanted) == wanted
+    for key in wanted[:3]:
+        store.add(key | {"score": 1 / 3, "parts": [{"x": 2 / 3}]})
+    assert [p.name for p in path.parent.iterdir()] == ["results.json"]
+    assert read(path)[0] == wanted[0] | {
+        "score": 0.333333,
+        "parts": [{"x": 0.666667}],
+        "config": "1",
+    }
+    assert opened().missing(wanted) == wanted[3:]
+
+    configs["a"] = "2"
+    assert opened().missing(wanted) == [*wanted[:2], wanted[3]]
+    assert [record["task"] for record in opened()] == ["b"]
+    store = opened()
+    assert store.missing(wanted[2:], redo=True) == wanted[2:]
+    assert list(store) == []
+    # Without a path nothing is written.
+    memory = Store(None, key=("task",), config=lambda _: "1")
+    memory.add({"task": "a"})
+    assert len(list(memory)) == 1
+
+    with pytest.raises(ValueError, match="of another benchmark"):
+        Store(path, key=("variant",), config=configs.get)
+    path.write_text("[]")
+    with pytest.raises(ValueError, match="holds no results"):
+        opened()
+
+
+def test_a_file_survives_a_run_that_is_cut_off(tmp_path, monkeypatch):
+    path = tmp_path / "results.json"
+    store = Store(path, key=("seed",), config=lambda _: "1")
+    store.add({"seed": 0})
+    before = path.read_text()
+    monkeypatch.setattr(os, "replace", lambda *_: pytest.fail("cut off"))
+    with pytest.raises(pytest.fail.Exception):
+        store.add({"seed": 1})
+    assert path.read_text() == before
+
+
+def test_a_fingerprint_is_of_the_class_and_of_all_parameters():
+    model = DPVAESpatialRegressor()
+    assert fingerprint(model) == fingerprint(DPVAESpatialRegressor())
+    assert fingerprint(model) != fingerprint(DPVAESpatialRegressor(max_epochs=7))
+    assert fingerprint(model, 1) != fingerprint(model, 2)
+    other = type("Other", (DPVAESpatialRegressor,), {})()
+    assert fingerprint(model) != fingerprint(other)
+
+
+def test_tables_of_records():
+    spread = {"median": 1.0, "low": 0.5, "high": 2.0}
+    rows = [
+        {"case": "a", "n": 12345, "s": 0.12345, "ratio": spread},
+        {"case": "b", "n": 1, "s": 1234.5, "more": 0.123456},
+    ]
+    [found] = tables(table_of(rows, formats={"more": ".5f"}))
+    assert found == [
+        {"case": "a", "n": "12,345", "s": "0.123", "ratio": "1.00 (0.50 to 2.00)", "more": ""},
+        {"case": "b", "n": "1", "s": "1,234", "ratio": "", "more": "0.12346"},
+    ]
+    records = [{"task": "t", "measured": {"x": value}} for value in (1.0, 3.0)]
+    assert tables(table_over_seeds(records, "task", digits=1)) == [
+        [{"task": "t", "x": "2.0 ± 1.0"}]
+    ]
+
+
+def test_a_limit_on_threads_ends(monkeypatch):
+    import torch
+
+    monkeypatch.setenv("OMP_NUM_THREADS", "7")
+    monkeypatch.delenv("MKL_NUM_THREADS", raising=False)
+    before = torch.get_num_threads()
+    with machine.threads(before + 1):
+        assert torch.get_num_threads() == before + 1
+        assert os.environ["OMP_NUM_THREADS"] == os.environ["MKL_NUM_THREADS"] == str(before + 1)
+    assert torch.get_num_threads() == before
+    assert os.environ["OMP_NUM_THREADS"] == "7"
+    assert "MKL_NUM_THREADS" not in os.environ
+
+
+def test_ablation_changes_one_default_at_a_time(folder, tmp_path, monkeypatch, capsys):
+    made = ablation.make_spatial_pipeline
+    monkeypatch.setattr(
+        ablation, "make_spatial_pipeline", lambda **params: made(**params | {"max_epochs": 2})
+    )
+    output = tmp_path / "ablation.json"
+    options = ["--tasks", "single random", "pair:section_1 > section_2", "--seeds", "1"]
+    options = [str(folder), "-o", str(output), *options, "--groups", "z-scores"]
+    results = ablation.main(options)
+    names = ["defaults", *(f"z-scores: {label}" for label in ablation.GROUPS["z-scores"])]
+    assert [r["variant"] for r in results] == 2 * names
+    shown = capsys.readouterr()
+    assert len(shown.err.splitlines()) == len(results)
+
+    assert ablation.main(options) == results
+    again = capsys.readouterr()
+    assert again.err == ""
+    assert again.out == shown.out
+    [rows] = tables(again.out)
+    row = next(row for row in rows if row[""] == "not clipped")
+    ratios = [
+        r["disparity"] / d["disparity"]
+        for r in results
+        for d in results
+        if (r["variant"], d["variant"]) == (names[1], names[0]) and r["task"] == d["task"]
+    ]
+    assert row["ratio"] == f"{np.sqrt(np.prod(ratios)):.3f}"
+    assert [row["within a section"], row["next section"]] == [f"{r:.3f}" for r in ratios]
+
+
+def test_ablation_names_parameters_that_exist():
+    for variants in ablation.GROUPS.values():
+        for params in variants.values():
+            ablation.make_spatial_pipeline().set_params(**params)
+    # A section of 800 cells has five batches an epoch, of four fifths of its cells.
+    assert ablation.Steps(400).epochs(800) == 80
+
+
+def test_device_benchmark_says_what_a_step_does(tmp_path, capsys):
+    options = ["epoch", "--device", "cpu", "--cells", "300", "--repeats", "1"]
+    rows = device.main([*options, "--out", str(tmp_path)])["epoch"]["rows"]
+    [record] = read(tmp_path / "device.json")
+    assert record["rows"] == rows
+    assert record["machine"]["device"] == "cpu"
+    assert "| bound |" in capsys.readouterr().out
+    assert [row["precision"] for row in rows] == ["float32", "bfloat16"] * 3
+    for row in rows:
+        assert row["bound"] in ("arithmetic", "traffic", "launches")
+        # Forward, and gradients of weights and of inputs but the first layer's.
+        first, later = 1000 * 128, 128 * 128 + 128 * 4 + 2 * 128 + 128 * 128 + 128 * 1000
+        cells = min(row["batch"], 300 // -(-300 // row["batch"]))
+        flops = row["nets"] * cells * 2 * (2 * first + 3 * later)
+        counted = row["GFLOP/s"] * 1e3 * row["us a step"]
+        # And some for the terms on positions.
+        assert flops < counted < 1.05 * flops
+    with pytest.raises(SystemExit):
+        device.main(["nonsense"])
+    assert "choose from" in capsys.readouterr().err
+
+
+def test_device_benchmark_starts_as_a_script(tmp_path):
+    environment = {name: v for name, v in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, ROOT / "benchmarks" / "device.py", "--help"],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "usage: python -m benchmarks.device" in done.stdout
+
+
+def quick(module, monkeypatch, **params):
+    made = module.make_spatial_pipeline
+    monkeypatch.setattr(module, "make_spatial_pipeline", lambda **k: made(**k | params))
+
+
+def test_missing_genes_benchmark(folder, tmp_path, monkeypatch, capsys):
+    quick(missing_genes, monkeypatch, n_estimators=1, max_epochs=20)
+    output = tmp_path / "missing.json"
+    options = [str(folder), "-o", str(output), "--seeds", "1", "--tasks", "single random"]
+    missing_genes.main(options)
+    [record] = read(output)
+    found = list(record["measured"].values())
+    assert len(found) == 1 + 2 * len(missing_genes.SHARES)
+    assert found[0] < found[-1] < 1
+    [[row]] = tables(capsys.readouterr().out)
+    assert row["80 % missing: told"] == f"{found[-1]:.3f} ± 0.000"
+    monkeypatch.setattr(missing_genes, "measure", None)
+    missing_genes.main(options)
+
+
+def test_uncertainty_benchmark(folder, monkeypatch, capsys):
+    quick(uncertainty, monkeypatch, n_estimators=2, max_epochs=20)
+    uncertainty.main([str(folder), "--seeds", "1"])
+    [rows] = tables(capsys.readouterr().out)
+    assert [row["section"] for row in rows] == ["pair", "single"]
+    for row in rows:
+        shares = {name: float(cell.split()[0]) for name, cell in row.items() if name != "section"}
+        assert 0 <= shares["50 %"] <= shares["80 %"] <= shares["95 %"] <= 1
+        assert shares["50 % calibrated"] > 0.2
+        assert shares["95 % calibrated"] > 0.7
+
+
+def test_reconstruction_benchmark_of_speed_and_scale(tmp_path, monkeypatch, capsys):
+    output = tmp_path / "reconstruction.json"
+    options = ["--sizes", "120", "--seeds", "1", "-o", str(output)]
+    [row] = reconstruction.main(["speed", *options])
+    assert row["latents, float64: ratio"] == pytest.approx(
+        row["scikit-learn, s"] / row["latents, float64: s"], rel=1e-4
+    )
+    assert row["from classical MDS: steps"] < row["latents, float64: steps"]
+    [row] = reconstruction.main(["scale", *options, "--anchors", "30"])
+    assert row["error"] < 0.05
+    assert row["stress over the exact one's"] == pytest.approx(1, abs=0.01)
+    assert [record["table"] for record in read(output)] == ["speed", "scale"]
+    capsys.readouterr()
+
+
+@pytest.mark.parametrize(("amount", "count"), [("0", 0), ("3", 3), ("1%", 3), ("20%", 40)])
+def test_amounts_of_anchors(amount, count):
+    assert anchors.count_of(amount, 200) == count
+
+
+def test_ten_anchors_of_each_kind():
+    coords = np.random.default_rng(0).uniform(size=(300, 2))
+    kinds = anchors.ten_of_each_kind(coords, np.random.default_rng(0))
+    assert all(len(set(indices)) == 10 for indices in kinds.values())
+    spans = {kind: np.ptp(coords[indices], axis=0).prod() for kind, indices in kinds.items()}
+    assert spans["heap"] < 0.1 < spans["random"] < spans["spread"]
+
+
+def test_performance_benchmark_measures_the_parts_asked_for(tmp_path, monkeypatch, capsys):
+    calls = []
+
+    def part(options):
+        calls.append(options.repeats)
+        yield {"case": "a", "s": 0.5}
+
+    monkeypatch.setattr(performance, "PARTS", {"kernels": part, "search": part})
+    output = ["-o", str(tmp_path / "performance.json"), "--repeats", "2"]
+    found = performance.main(["search", *output])
+    assert list(found) == ["search"]
+    assert found["search"]["machine"]["threads"] == 1
+    performance.main(output)
+    assert calls == [2, 2]
+    performance.main(["search", *output, "--redo"])
+    assert calls == [2, 2, 2]
+    assert "### search" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        performance.main(["nonsense"])
+    assert "choose from kernels, search" in capsys.readouterr().err
+
+
+def test_regression_fails_beyond_a_bound(monkeypatch, capsys):
+    monkeypatch.setattr(regression, "ratios", lambda: iter([("a", 1.2, 1.25), ("b", 0.5, 0.8)]))
+    assert regression.main([]) == 0
+    monkeypatch.setattr(regression, "ratios", lambda: iter([("a", 1.3, 1.25), ("b", 0.5, 0.8)]))
+    assert regression.main([]) == 1
+    assert "SLOW a: 1.30 (bound 1.25)" in capsys.readouterr().out
