@@ -8,6 +8,7 @@ from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 
 from sklearn_dpvae.reconstruction._landmarks import choose_landmarks, place_pointwise
+from sklearn_dpvae.reconstruction._multilateration import neighbor_start, place_rows
 from sklearn_dpvae.reconstruction._smacof import anchored_smacof
 
 
@@ -85,6 +86,31 @@ def test_exact_distances_give_the_exact_place(n_dims):
 def test_a_landmark_lands_on_itself(placed):
     _, _, coords, _ = placed
     np.testing.assert_allclose(place_pointwise(coords, coords, coords), coords, atol=1e-4)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seed=st.integers(0, 2**31 - 1), n_landmarks=st.integers(2, 12))
+def test_no_step_raises_the_stress_of_a_row(seed, n_landmarks):
+    rng = np.random.default_rng(seed)
+    landmarks = rng.normal(size=(n_landmarks, 2))
+    dissimilarities = rng.uniform(0, 4, size=(100, n_landmarks))
+    starts = [rng.normal(size=(100, 2))]
+    last = np.full(100, np.inf)
+    for n_steps in range(12):
+        _, stress, n_iter = place_rows(dissimilarities, landmarks, starts, max_iter=n_steps)
+        assert (stress <= last * (1 + 1e-12)).all()
+        assert (n_iter <= n_steps).all()
+        last = stress
+
+
+def test_near_landmarks_count_more():
+    landmarks = np.array([[0.0, 0.0], [3.0, 0.0]])
+    found = neighbor_start(np.array([[1.0, 2.0], [0.0, 3.0]]), landmarks)
+    np.testing.assert_allclose(found, [[1.0, 0.0], [0.0, 0.0]], atol=1e-2)
+    # Ten of many landmarks.
+    line = np.arange(100.0)[:, None]
+    found = neighbor_start(np.abs(line - 50.5).T, line)
+    np.testing.assert_allclose(found, [[50.5]])
 
 
 def test_a_given_start_is_used(placed):

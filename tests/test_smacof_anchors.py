@@ -180,6 +180,20 @@ def test_bad_input_is_named(options, message):
         anchored_smacof(**options)
 
 
+@pytest.mark.parametrize("change", [(0, 1), (2, 2)])
+def test_rounding_in_a_matrix_is_no_error(change):
+    latents, start, _, weights = random_problem(30)
+    for name in ("dissimilarities", "weights"):
+        data = {"dissimilarities": squareform(pdist(latents)), "weights": weights, "init": start}
+        rounded, wrong = data[name].copy(), data[name].copy()
+        rounded[change] += 1e-8 * rounded.max()
+        wrong[change] += 1e-4 * wrong.max()
+        anchored_smacof(**{**data, name: rounded}, max_iter=1)
+        if name == "dissimilarities" or change == (0, 1):
+            with pytest.raises(ValueError, match=f"{name} (must be symmetric|has .* diagonal)"):
+                anchored_smacof(**{**data, name: wrong}, max_iter=1)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("anchored", [False, True])
 def test_dtypes(dtype, anchored):

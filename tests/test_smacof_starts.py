@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.spatial.distance import cdist, pdist, squareform
-from smacof_problems import random_problem
+from smacof_problems import plain_stress, random_problem
 
 from sklearn_dpvae.reconstruction import anchored_smacof, guttman_transform
 from sklearn_dpvae.reconstruction._anchors import estimate_scale
@@ -13,6 +13,7 @@ from sklearn_dpvae.reconstruction._problem import ScalingProblem
 from sklearn_dpvae.reconstruction._starts import (
     align,
     choose_start,
+    classical_start,
     latent_spread,
     matrix_spread,
     solve_from_starts,
@@ -92,6 +93,14 @@ def test_the_classical_start_of_exact_distances_is_the_answer(source, n_anchors)
     assert found.history[0] == pytest.approx(0.0, abs=1e-12)
     if n_anchors == 4:
         np.testing.assert_allclose(found.embedding, tissue, atol=1e-6)
+
+
+def test_the_classical_start_has_the_same_signs_from_every_seed():
+    latents = np.random.default_rng(2).normal(size=(300, 3)) * [4.0, 2.0, 1.0]
+    matrix = squareform(pdist(latents))
+    starts = [classical_start(matrix, 2, np.random.RandomState(seed)) for seed in range(6)]
+    for other in starts[1:]:
+        np.testing.assert_allclose(other, starts[0], atol=0.1)
 
 
 @pytest.mark.parametrize("source", ["latents", "dissimilarities"])
@@ -315,3 +324,38 @@ def test_weights_and_matrices_are_never_sampled(monkeypatch):
         auto = anchored_smacof(init=start, max_iter=20, **data)
         exact = anchored_smacof(init=start, max_iter=20, method="exact", **data)
         np.testing.assert_array_equal(auto.history, exact.history)
+
+
+def test_a_batch_of_all_rows_takes_shrinking_guttman_steps():
+    latents, start, _, _ = random_problem(8)
+    matrix = squareform(pdist(latents))
+    options = {"latents": latents, "init": start, "method": "stochastic", "random_state": 0}
+    first = guttman_transform(start, matrix)
+    one = anchored_smacof(max_iter=1, **options)
+    np.testing.assert_allclose(one.embedding, first, atol=1e-9)
+    np.testing.assert_allclose(
+        one.history, [plain_stress(start, matrix), plain_stress(first, matrix)]
+    )
+    second = first + 2 / 3 * (guttman_transform(first, matrix) - first)
+    two = anchored_smacof(max_iter=2, **options)
+    np.testing.assert_allclose(two.embedding, second, atol=1e-9)
+
+
+def test_a_penalty_draws_each_sampled_row_to_its_anchor():
+    latents, start, (indices, coords), _ = random_problem(9)
+    matrix = squareform(pdist(latents))
+    found = anchored_smacof(
+        latents=latents,
+        init=start,
+        anchors=(indices, coords),
+        scale=1.0,
+        penalty=5.0,
+        method="stochastic",
+        max_iter=1,
+        random_state=0,
+    )
+    expected = guttman_transform(start, matrix) + start.mean(axis=0)
+    expected[indices] = (20 * expected[indices] + 5.0 * coords) / 25
+    np.testing.assert_allclose(found.embedding, expected, atol=1e-9)
+    pull = 5.0 * ((expected[indices] - coords) ** 2).sum()
+    assert found.stress == pytest.approx(plain_stress(expected, matrix) + pull)
