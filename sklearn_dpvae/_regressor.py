@@ -4,7 +4,7 @@ It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
 from numbers import Integral, Real
-from typing import Any, ClassVar, Self
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from sklearn.base import (
     ClassNamePrefixFeaturesOutMixin,
     RegressorMixin,
     TransformerMixin,
-    _fit_context,
 )
 from sklearn.utils import check_array, check_consistent_length, check_random_state, check_X_y
 from sklearn.utils._param_validation import Interval, StrOptions
@@ -38,7 +37,7 @@ from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
 from ._network.losses import DISTANCE_LOSSES
 from ._network.objective import PRECISIONS
 from ._training.devices import pick_device
-from ._utils.validation import check_coords
+from ._utils.validation import check_coords, checks_parameters
 from .masks import MASKS
 from .metrics import procrustes_disparity
 from .reconstruction._anchors import check_anchors
@@ -256,7 +255,7 @@ class DPVAESpatialRegressor(
         distance_weight: float = 1.0,
         alignment_weight: float = 3.0,
         kl_weight: float = 1.0,
-        elbo_weight: float | str = "per_gene",
+        elbo_weight: float | Literal["per_gene"] = "per_gene",
         distance_loss: str = "absolute",
         likelihood: str = "gaussian",
         mask: Any = None,
@@ -269,7 +268,7 @@ class DPVAESpatialRegressor(
         input_dropout: float = 0.0,
         input_noise: float = 0.0,
         weight_decay: float = 0.01,
-        max_epochs: int | str = "auto",
+        max_epochs: int | Literal["auto"] = "auto",
         lr: float = 5e-3,
         lr_schedule: str = "one_cycle",
         batch_size: int | None = 128,
@@ -318,7 +317,7 @@ class DPVAESpatialRegressor(
         self.verbose = verbose
         self.random_state = random_state
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters
     def fit(
         self,
         X: ArrayLike,
@@ -359,7 +358,7 @@ class DPVAESpatialRegressor(
         resume = self.fitted_ if self.warm_start and hasattr(self, "fitted_") else None
         return self._fit(X, y, sections, batch, counts, resume=resume)
 
-    @_fit_context(prefer_skip_nested_validation=True)
+    @checks_parameters
     def partial_fit(
         self,
         X: ArrayLike,
@@ -435,7 +434,6 @@ class DPVAESpatialRegressor(
         fitted = fit_reference(data, settings, resume)
         if resume is None:
             validate_data(self, given, skip_check_array=True)
-        self._flat_y = np.ndim(y) == 1
         self.fitted_ = fitted
         return self
 
@@ -519,7 +517,7 @@ class DPVAESpatialRegressor(
             coords = fitted.impute(
                 latents, coords, anchors, sections, underdetermined=underdetermined
             )
-        placed = coords[:, 0] if self._flat_y else coords
+        placed = coords[:, 0] if fitted.one_dimensional else coords
         if not return_std:
             return placed
         std = fitted.error_model.std(latents, disagreement, checked, coords.shape[1])
@@ -593,7 +591,13 @@ class DPVAESpatialRegressor(
         latents, disagreement = self.fitted_.encode(checked)
         return self.fitted_.error_model.radius(latents, disagreement, checked, level)
 
-    def score(self, X, y, sample_weight=None, sections=None):
+    def score(
+        self,
+        X: ArrayLike,
+        y: ArrayLike,
+        sample_weight: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+    ) -> float:
         """1 - Procrustes disparity: R^2 after the best similarity.
 
         Parameters

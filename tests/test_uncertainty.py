@@ -111,7 +111,7 @@ def test_ratios_are_conformal_quantiles():
     """Scores that are the errors themselves: the radius is the quantile of 1."""
     rng = np.random.default_rng(0)
     latents = rng.normal(size=(99, 2))
-    model = ErrorModel.fit(latents, np.zeros(99), np.full(99, 3.0), 1.0)
+    model = ErrorModel.fit(np.arange(99), latents, np.zeros(99), np.full(99, 3.0), 1.0)
     np.testing.assert_allclose(model.radius(latents, np.zeros(99), None, 0.8), 3.0)
     other = model.calibrated(latents, np.zeros(99), None, np.arange(1.0, 100.0))
     # 80 of 100 with the next cell counted: the 80th of the 99 errors.
@@ -125,7 +125,9 @@ def test_cells_are_uncertain_whose_like_lie_far_apart():
     places = rng.normal(size=(200, 2)) * np.where(scattered, 10.0, 1.0)[:, None]
     inputs = scattered[:, None] + 0.01 * rng.normal(size=(200, 3))
     latents = rng.normal(size=(200, 2))
-    model = ErrorModel.fit(latents, np.ones(200), np.ones(200), 2.0, inputs, places)
+    model = ErrorModel.fit(
+        np.arange(200), latents, np.ones(200), np.ones(200), 2.0, inputs, places
+    )
     X = np.array([[0.0] * 3, [1.0] * 3])
     near, far = model.score(np.zeros((2, 2)), np.ones(2), X)
     # The third of three lengths is ten times as long, but for the luck of ten neighbors.
@@ -140,7 +142,7 @@ def test_a_cell_of_the_reference_is_not_its_own_like():
     rng = np.random.default_rng(1)
     inputs, places = rng.normal(size=(30, 4)), rng.normal(size=(30, 2))
     latents, ones = rng.normal(size=(30, 2)), np.ones(30)
-    model = ErrorModel.fit(latents, ones, ones, 1.0, inputs, places)
+    model = ErrorModel.fit(np.arange(30), latents, ones, ones, 1.0, inputs, places)
     others = np.argsort(np.linalg.norm(inputs - inputs[0], axis=1))[1:11]
     scatter = np.sqrt(places[others].var(axis=0).sum())
     assert model.score(latents, ones, None)[0] == pytest.approx(scatter ** (1 / 3))

@@ -103,6 +103,7 @@ def fit_reference(
         batches=data.batches,
         library_size=None if data.counts is None else median_library_size(data.counts),
         seed=settings.seed,
+        one_dimensional=data.one_dimensional,
     )
 
 
@@ -246,7 +247,7 @@ def _error_model(
     """What errors of the reference's `rows` say about those of other cells."""
     X, coords, codes = data.X, data.coords[rows], data.codes[rows]
     some = np.sort(rng.permutation(len(rows))[:_CELLS_FOR_ERRORS])
-    known = latents[some], disagreement[some], errors[some], unit
+    known = rows[some], latents[some], disagreement[some], errors[some], unit
     if sp.issparse(X) or data.counts_as_input or X.shape[1] > _COMPONENTS:
         return ErrorModel.fit(*known)
     places = np.empty_like(latents)

@@ -49,6 +49,8 @@ class FittedModel(Value):
         Median library size of the counts that were explained.
     seed : int
         Of everything that was drawn, and of what prediction draws.
+    one_dimensional : bool
+        Whether positions were given, and are answered, as one number for each cell.
     """
 
     module: DPVAE
@@ -61,6 +63,7 @@ class FittedModel(Value):
     batches: NDArray[Any] | None
     library_size: float | None
     seed: int
+    one_dimensional: bool = False
 
     @cached_property
     def encoder(self) -> DPVAE:
@@ -151,6 +154,16 @@ class FittedModel(Value):
                     seed=self.seed,
                 )
         return coords
+
+    def with_errors_of_new_cells(
+        self, errors: NDArray[np.float64], scatter: NDArray[np.float64] | None
+    ) -> Self:
+        """The same model, with its uncertainty calibrated on cells of the reference.
+
+        See `ErrorModel.with_errors_of_new_cells`.
+        """
+        error_model = self.error_model.with_errors_of_new_cells(errors, scatter)
+        return replace(self, error_model=error_model)
 
     def calibrated(
         self, X: Matrix, y: NDArray[np.float64], placement: Placement, sections: Any = None

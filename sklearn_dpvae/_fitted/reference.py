@@ -66,6 +66,7 @@ def check_reference(
         batch_codes,
         batches,
         build_mask(mask, seen, coords, codes, labels),
+        one_dimensional=np.ndim(y) == 1,
     )
 
 

@@ -21,24 +21,26 @@ Array = NDArray[np.float64]
 _N_NEIGHBORS = 50
 
 # Reference cells most like a cell whose scatter is taken.
-_N_ALIKE = 10
+N_ALIKE = 10
 
 
 @dataclass(frozen=True, eq=False)
 class ErrorModel(Value):
-    """Expected error of a cell, from the members' disagreement and what is known of its like.
+    """Expected error of a cell, from what is known of cells like it.
 
-    The score of a cell is the geometric mean of lengths in tissue units: the disagreement of the
-    members' latents, the root-mean-square error of the reference cells with the nearest latents,
-    and, where `inputs` are given, the scatter of the places of the reference cells with the
-    nearest inputs. The last is large where expression does not tell the place. Errors divided by
-    scores, of cells whose positions are known, calibrate it: their quantiles are those of
-    conformal prediction.
+    The score of a cell is the geometric mean of lengths in tissue units: the root-mean-square
+    error of the reference cells with the nearest latents; where `inputs` are given, the scatter
+    of the places of the reference cells with the nearest inputs, which is large where expression
+    does not tell the place; and, unless the model is cross-fitted, how far the members of the
+    ensemble disagree. Errors divided by scores, of cells whose positions are known, calibrate it:
+    their quantiles are those of conformal prediction.
 
     Attributes
     ----------
+    rows : ndarray of shape (n_cells,)
+        Rows of the reference that the model knows.
     latents : ndarray of shape (n_cells, n_components)
-        Latents of reference cells.
+        Their latents.
     errors : ndarray of shape (n_cells,)
         Their distances from the true positions, in tissue units.
     unit : float
@@ -46,21 +48,28 @@ class ErrorModel(Value):
     ratios : ndarray of shape (n_calibration,)
         Sorted errors over scores of the cells that the model is calibrated on.
     inputs : ndarray of shape (n_cells, n_features), optional
-        What the network sees of the reference cells.
+        What the network sees of the cells.
     places : ndarray of shape (n_cells, n_components), optional
-        True positions of the reference cells in the frame of the latents.
+        Their true positions in the frame of the latents.
+    cross_fitted : bool
+        Whether errors are those of cells that no step of the chain has seen. Members disagree
+        less on cells that most of them were trained on, so that their disagreement says nothing
+        about these errors, and is left out.
     """
 
+    rows: NDArray[np.intp]
     latents: Array
     errors: Array
     unit: float
     ratios: Array
     inputs: Array | None = None
     places: Array | None = None
+    cross_fitted: bool = False
 
     @classmethod
     def fit(
         cls,
+        rows: NDArray[np.intp],
         latents: Array,
         disagreement: Array,
         errors: Array,
@@ -69,10 +78,40 @@ class ErrorModel(Value):
         places: Array | None = None,
     ) -> Self:
         """Learn from reference cells, and calibrate on the same."""
-        if inputs is not None and len(inputs) <= _N_ALIKE:
+        if inputs is not None and len(inputs) <= N_ALIKE:
             inputs = places = None
-        raw = cls(latents, errors, unit, np.ones(1), inputs, places)
+        raw = cls(rows, latents, errors, unit, np.ones(1), inputs, places)
         return raw.calibrated(latents, disagreement, None, errors)
+
+    def with_errors_of_new_cells(self, errors: Array, scatter: Array | None) -> Self:
+        """The same model, with errors that the cells would have if they were new to all steps.
+
+        Parameters
+        ----------
+        errors : ndarray of shape (n_cells,)
+            In tissue units; NaN for cells to leave out.
+        scatter : ndarray of shape (n_cells,), optional
+            Of the places of the cells with the nearest inputs, in latent units, where these
+            inputs come from steps that have not seen the cell either.
+        """
+        known = ~np.isnan(errors)
+
+        def part(values: Any) -> Any:
+            return None if values is None else values[known]
+
+        model = replace(
+            self,
+            rows=part(self.rows),
+            latents=part(self.latents),
+            errors=errors[known],
+            inputs=part(self.inputs),
+            places=part(self.places),
+            cross_fitted=True,
+        )
+        lengths = [model._local_error(model.latents)]
+        if scatter is not None and model.inputs is not None:
+            lengths.append(model.unit * scatter[known])
+        return model._calibrated_by(geometric_mean(lengths), model.errors)
 
     @cached_property
     def _near(self) -> NearestNeighbors:
@@ -81,7 +120,7 @@ class ErrorModel(Value):
 
     @cached_property
     def _alike(self) -> NearestNeighbors:
-        return NearestNeighbors(n_neighbors=_N_ALIKE).fit(self.inputs)
+        return NearestNeighbors(n_neighbors=N_ALIKE).fit(self.inputs)
 
     def score(self, latents: Array, disagreement: Array, X: Any) -> Array:
         """Uncalibrated expected error, in tissue units.
@@ -95,29 +134,26 @@ class ErrorModel(Value):
             What the network sees of the cells; None for the reference cells themselves, each
             of which is then not among those that it is like.
         """
-        index = self._near.kneighbors(latents, return_distance=False)
-        parts = [np.sqrt(np.mean(self.errors[index] ** 2, axis=1)), self.unit * disagreement]
+        lengths = [self._local_error(latents)]
+        if not self.cross_fitted:
+            lengths.append(self.unit * disagreement)
         if self.inputs is not None:
-            parts.append(self.unit * self._scatter(X))
-        lengths = np.stack(parts)
-        known = lengths > 0
-        logs = np.log(lengths, out=np.zeros_like(lengths), where=known)
-        return np.where(known.any(axis=0), np.exp(logs.sum(axis=0) / known.sum(axis=0).clip(1)), 0)
+            assert self.places is not None  # They come together with the inputs.
+            X = X.toarray() if sp.issparse(X) else X
+            lengths.append(self.unit * scatter_of_alike(self._alike, self.places, X))
+        return geometric_mean(lengths)
 
-    def _scatter(self, X: Any) -> Array:
-        """How far apart, in latent units, the reference cells are that these are most like.
-
-        X is None for the reference cells themselves.
-        """
-        assert self.places is not None  # They come together with the inputs.
-        X = X.toarray() if sp.issparse(X) else X
-        places = self.places[self._alike.kneighbors(X, return_distance=False)]
-        return np.sqrt(places.var(axis=1).sum(axis=-1))
+    def _local_error(self, latents: Array) -> Array:
+        """Root-mean-square error of the reference cells with the nearest latents."""
+        index = self._near.kneighbors(latents, return_distance=False)
+        return np.sqrt(np.mean(self.errors[index] ** 2, axis=1))
 
     def calibrated(self, latents: Array, disagreement: Array, X: Any, errors: Array) -> Self:
         """The same model, calibrated on the errors of the cells that are given."""
-        score = np.maximum(self.score(latents, disagreement, X), np.finfo(float).tiny)
-        return replace(self, ratios=np.sort(errors / score))
+        return self._calibrated_by(self.score(latents, disagreement, X), errors)
+
+    def _calibrated_by(self, score: Array, errors: Array) -> Self:
+        return replace(self, ratios=np.sort(errors / np.maximum(score, np.finfo(float).tiny)))
 
     def radius(self, latents: Array, disagreement: Array, X: Any, level: float) -> Array:
         """Distance that the error of a cell stays within, with probability `level`."""
@@ -129,3 +165,31 @@ class ErrorModel(Value):
         """Standard deviation along each axis, such that half of the errors are within the
         radius that holds half of an isotropic normal distribution."""
         return self.radius(latents, disagreement, X, 0.5) / np.sqrt(chi2.ppf(0.5, n_dims))
+
+
+def scatter_of_alike(alike: NearestNeighbors, places: Array, X: Any) -> Array:
+    """How far apart the known cells lie that these are most like.
+
+    Parameters
+    ----------
+    alike : NearestNeighbors
+        Fitted on inputs of known cells.
+    places : ndarray of shape (n_known, n_components)
+        Their positions.
+    X : ndarray of shape (n_cells, n_features)
+        Inputs; None for those of the known cells, each of which is left out for itself.
+
+    Returns
+    -------
+    ndarray of shape (n_cells,)
+    """
+    found = places[alike.kneighbors(X, return_distance=False)]
+    return np.sqrt(found.var(axis=1).sum(axis=-1))
+
+
+def geometric_mean(lengths: list[Array]) -> Array:
+    """Of those lengths of each cell that are positive; 0 where none is."""
+    stacked = np.stack(lengths)
+    known = stacked > 0
+    logs = np.log(stacked, out=np.zeros_like(stacked), where=known)
+    return np.where(known.any(axis=0), np.exp(logs.sum(axis=0) / known.sum(axis=0).clip(1)), 0)

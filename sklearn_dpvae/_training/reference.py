@@ -35,6 +35,8 @@ class ReferenceData:
         Labels of the batches.
     mask : EdgeMask or GroupMask, optional
         Pairs that the distance term looks at; None for all pairs of a section.
+    one_dimensional : bool
+        Whether positions were given as one number for each cell.
     """
 
     X: Matrix
@@ -45,6 +47,7 @@ class ReferenceData:
     batch: NDArray[np.int64] | None = None
     batches: NDArray[Any] | None = None
     mask: EdgeMask | GroupMask | None = None
+    one_dimensional: bool = False
 
     @property
     def n_sections(self) -> int:

@@ -5,6 +5,7 @@ Imports this folder's steps, and the list of count likelihoods.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,7 +15,9 @@ from sklearn.utils.metadata_routing import UNUSED, MetadataRouter
 from sklearn.utils.metaestimators import available_if
 
 from .._network.likelihoods import COUNT_LIKELIHOODS
+from .._regressor import DPVAESpatialRegressor
 from .._utils.routing import routing_is_on, takes
+from ._cross_fitting import cross_fit
 from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
 
 
@@ -58,6 +61,12 @@ class SpatialPipeline(Pipeline):
         Where fitted transformers are cached.
     verbose : bool, default=False
         Whether the time of each step is printed.
+    n_calibration_folds : int, default=None
+        Parts of the reference by which `fit` calibrates the radii and standard deviations: all
+        steps are fitted anew without each part in turn, with one small network, and place the
+        cells of that part. None leaves them to the last step alone; they are too small then
+        where the steps before it look at positions. The last step must be a
+        `DPVAESpatialRegressor`.
 
     See Also
     --------
@@ -89,6 +98,18 @@ class SpatialPipeline(Pipeline):
     """
 
     steps: list[tuple[str, Any]]
+
+    def __init__(
+        self,
+        steps: list[tuple[str, Any]],
+        *,
+        transform_input: list[str] | None = None,
+        memory: Any = None,
+        verbose: bool = False,
+        n_calibration_folds: int | None = None,
+    ) -> None:
+        super().__init__(steps, transform_input=transform_input, memory=memory, verbose=verbose)
+        self.n_calibration_folds = n_calibration_folds
 
     # The steps make the requests; the pipeline only passes metadata on.
     __metadata_request__fit: ClassVar = dict.fromkeys(("sections", "batch", "counts"), UNUSED)
@@ -129,9 +150,15 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        given = _without_none(params, sections=sections, batch=batch, counts=counts)
+        self._check_n_calibration_folds()
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._last_step_given_counts_of(X):
-            return super().fit(X, y, **params)
+            super().fit(X, y, **params)
+        if self.n_calibration_folds is not None:
+            folds = self.n_calibration_folds
+            cross_fit(self, X, y, sections=sections, params=given, n_folds=folds)
+        return self
 
     @available_if(_plain_pipeline_has("fit_transform"))
     def fit_transform(
@@ -155,9 +182,15 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
+        given = _without_none(params, sections=sections, batch=batch, counts=counts)
+        self._check_n_calibration_folds()
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._last_step_given_counts_of(X):
-            return super().fit_transform(X, y, **params)
+            latents = super().fit_transform(X, y, **params)
+        if self.n_calibration_folds is not None:
+            folds = self.n_calibration_folds
+            cross_fit(self, X, y, sections=sections, params=given, n_folds=folds)
+        return latents
 
     @available_if(_final_step_has("partial_fit"))
     def partial_fit(
@@ -358,6 +391,18 @@ class SpatialPipeline(Pipeline):
             last = name == self.steps[-1][0]
             route.mapping.add(caller="partial_fit", callee="partial_fit" if last else "transform")
         return router
+
+    def _check_n_calibration_folds(self) -> None:
+        folds = self.n_calibration_folds
+        if folds is None:
+            return
+        if not isinstance(folds, Integral) or folds < 2:
+            raise ValueError(f"n_calibration_folds must be 2 or more, or None, got {folds!r}.")
+        if not isinstance(self._final_estimator, DPVAESpatialRegressor):
+            raise ValueError(
+                f"n_calibration_folds={folds} calibrates a DPVAESpatialRegressor, but the last "
+                f"step is {self._final_estimator!r}. Pass n_calibration_folds=None."
+            )
 
     def _explains_counts(self) -> bool:
         """Whether the last step needs counts beside what the others make of them."""

@@ -44,6 +44,7 @@ def make_spatial_pipeline(
     query: str = "same_section",
     n_top_genes: int = 2000,
     n_spatial_components: int | None = 20,
+    n_calibration_folds: int | None = 4,
     memory: Any = None,
     verbose: int = 0,
     random_state: int | np.random.RandomState | None = None,
@@ -68,6 +69,10 @@ def make_spatial_pipeline(
     n_spatial_components : int or None, default=20
         Number of components that `SpatialPCA` projects the genes on. None gives the genes
         themselves to the net, as in the paper.
+    n_calibration_folds : int or None, default=4
+        Parts of the reference that are left out in turn to calibrate radii and standard
+        deviations, for half of the time of the fit again. None saves that time, in a search for
+        instance, and leaves them too small.
     memory : str or object with the joblib.Memory interface, default=None
         Where the fitted preprocessing is cached, which saves time in a grid search over
         parameters of the regressor.
@@ -116,4 +121,5 @@ def make_spatial_pipeline(
             ("dpvae", regressor),
         ],
         memory=memory,
+        n_calibration_folds=n_calibration_folds,
     )

@@ -1,0 +1,113 @@
+"""Radii that hold what they say without located cells to calibrate on."""
+
+import numpy as np
+import pytest
+from numpy.testing import assert_array_equal
+from sklearn.base import clone
+from sklearn.linear_model import Ridge
+
+from sklearn_dpvae import DPVAESpatialRegressor, SpatialPipeline, make_spatial_pipeline
+from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.pipeline._cross_fitting import deal
+
+QUICK = {"n_estimators": 4, "hidden_layer_sizes": (32,), "max_epochs": 60, "random_state": 0}
+
+
+def make(**params):
+    return make_spatial_pipeline(**QUICK | params)
+
+
+@pytest.fixture(scope="module")
+def noisy():
+    """Few cells, many genes that say nothing: the chain learns its reference by heart."""
+    tissue = make_tissue(500, 1500, informative=0.02, random_state=1)
+    return tissue.X, tissue.coords
+
+
+@pytest.fixture(scope="module")
+def fitted(noisy):
+    X, coords = noisy
+    return {
+        folds: make(n_calibration_folds=folds).fit(X[:250], coords[:250]) for folds in (None, 4)
+    }
+
+
+def covered(model, X, coords):
+    errors = np.linalg.norm(model.predict(X) - coords, axis=1)
+    return [np.mean(errors <= model.predict_radius(X, level=level)) for level in (0.5, 0.8, 0.95)]
+
+
+def test_radii_hold_for_the_whole_chain(fitted, noisy):
+    X, coords = (part[250:] for part in noisy)
+    assert covered(fitted[4], X, coords) == pytest.approx([0.5, 0.8, 0.95], abs=0.12)
+    # The errors of cells that only the network has not seen are far too small.
+    assert covered(fitted[None], X, coords)[1] < 0.6
+
+
+def test_standard_deviations_follow_the_radii(fitted, noisy):
+    X = noisy[0][250:]
+    _, std = fitted[4].predict(X, return_std=True)
+    _, too_small = fitted[None].predict(X, return_std=True)
+    assert np.median(std) > 1.5 * np.median(too_small)
+
+
+def test_positions_do_not_depend_on_the_calibration(fitted, noisy):
+    X = noisy[0]
+    assert_array_equal(fitted[4].predict(X), fitted[None].predict(X))
+    assert_array_equal(fitted[4].transform(X), fitted[None].transform(X))
+
+
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
+@pytest.mark.parametrize("query", ["same_section", "new_section"])
+def test_sections_batches_and_counts_are_handed_to_every_fold(likelihood, query):
+    tissue = make_tissue(150, 30, n_sections=2, random_state=0)
+    labels = {"sections": tissue.sections, "batch": tissue.sections}
+    model = make(likelihood=likelihood, query=query, max_epochs=5)
+    model.fit(tissue.X, tissue.coords, **labels)
+    known = model[-1].error_model_
+    assert known.cross_fitted
+    assert len(known.rows) == 150
+    radius = model.predict_radius(tissue.X, level=0.8, sections=tissue.sections)
+    assert np.isfinite(radius).all()
+    assert (radius > 0).all()
+
+
+def test_folds_leave_out_the_same_share_of_each_section():
+    codes = np.repeat([0, 1, 2], [40, 100, 9])
+    folds = deal(codes, 4, np.random.RandomState(0))
+    assert_array_equal(np.bincount(folds[codes == 0]), [10] * 4)
+    assert_array_equal(np.bincount(folds[codes == 1]), [25] * 4)
+    assert (folds[codes == 2] == -1).all()
+
+
+def test_a_reference_of_few_cells_keeps_the_errors_of_its_networks():
+    tissue = make_tissue(15, 20, random_state=0)
+    model = make(max_epochs=2).fit(tissue.X, tissue.coords)
+    assert not model[-1].error_model_.cross_fitted
+
+
+def test_one_dimensional_positions():
+    tissue = make_tissue(80, 20, random_state=0)
+    model = make(max_epochs=3).fit(tissue.X, tissue.coords[:, 0])
+    assert model.predict(tissue.X).shape == (80,)
+    assert model[-1].error_model_.cross_fitted
+
+
+def test_folds_are_a_parameter():
+    model = clone(make(n_calibration_folds=3))
+    assert model.get_params()["n_calibration_folds"] == 3
+    assert SpatialPipeline([("dpvae", DPVAESpatialRegressor())]).n_calibration_folds is None
+
+
+@pytest.mark.parametrize("folds", [1, 2.5, "four"])
+def test_impossible_numbers_of_folds(folds, noisy):
+    X, coords = noisy
+    with pytest.raises(ValueError, match=f"n_calibration_folds must be 2 or more.*{folds}"):
+        make(n_calibration_folds=folds).fit(X, coords)
+
+
+def test_only_the_regressor_is_calibrated(noisy):
+    X, coords = noisy
+    pipe = SpatialPipeline([("ridge", Ridge())], n_calibration_folds=4)
+    with pytest.raises(ValueError, match="n_calibration_folds=4 calibrates a DPVAESpatial"):
+        pipe.fit(X, coords)
