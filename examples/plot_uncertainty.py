@@ -35,9 +35,10 @@ ax.set(xlabel="fifth of the cells, by standard deviation", ylabel="actual error 
 # %%
 # Are the radii right?
 # --------------------
-# A radius of level 0.9 should hold nine positions out of ten. Right after ``fit`` it holds fewer,
-# because gene selection and components have seen the positions of the cells that the radii are
-# learned from. ``calibrate`` on cells that no step has seen corrects that.
+# A radius of level 0.9 should hold nine positions out of ten. ``fit`` sees to that: it leaves out
+# parts of the reference in turn, chooses genes and components and trains a small network without
+# them, and looks how far off the cells left out are placed. ``calibrate`` does the same with
+# located cells of your own, which helps where the query differs from the reference.
 
 levels = np.linspace(0.05, 0.95, 19)
 

@@ -528,9 +528,11 @@ class DPVAESpatialRegressor(
     def calibrate(self, X: ArrayLike, y: ArrayLike, *, sections: ArrayLike | None = None) -> Self:
         """Calibrate the uncertainty on located cells that no step was fitted on.
 
-        Without it, `return_std` goes by the cells that a member of the ensemble was not trained
-        on. That is honest for the net alone, but steps before it (gene selection, components)
-        have seen these cells, and errors are underestimated then.
+        Without it, the uncertainty goes by cells that a member of the ensemble was not trained
+        on. That is honest for the networks, but not for steps before them that see positions,
+        such as the selection of genes. `SpatialPipeline` has `n_calibration_folds` for these, and
+        `make_spatial_pipeline` uses it. What remains is the query that differs from the reference:
+        calibrate on a few located cells of it.
 
         Parameters
         ----------

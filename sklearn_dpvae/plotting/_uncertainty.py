@@ -11,8 +11,7 @@ from ._common import HIGHLIGHT, as_map, call, get_axes, plane, pyplot, same_leng
 class UncertaintyDisplay:
     """Predicted positions with a circle or ellipse for the standard deviation of each.
 
-    Create it with `from_estimator` or `from_predictions`. A model that was not calibrated on cells
-    kept out of `fit` usually underestimates its standard deviations.
+    Create it with `from_estimator` or `from_predictions`.
 
     Parameters
     ----------
