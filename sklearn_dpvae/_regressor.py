@@ -477,7 +477,7 @@ class DPVAESpatialRegressor(
             other rows in that of the largest section of the reference. With `anchors`, each
             section is solved by itself.
         return_std : bool, default=False
-            Whether to return a spread for each cell, too.
+            Whether to return a standard deviation for each cell, too.
         underdetermined : {"error", "allow"}, default="error"
             What to do when the anchors of a section are fewer than n_dims + 1 or lie on one
             line: raise, or return one of the equally good answers.

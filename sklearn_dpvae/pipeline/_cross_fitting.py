@@ -6,10 +6,11 @@ fitted anew without a part of the cells, which it then places; each part in turn
 calibrate the radii. Imports the regressor and this folder's steps.
 """
 
+from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import _safe_indexing
@@ -17,24 +18,17 @@ from sklearn.utils.validation import _check_method_params
 
 from .._fitted.uncertainty import N_ALIKE, scatter_of_alike
 from .._regressor import DPVAESpatialRegressor
+from .._utils.routing import routing_is_on
 from .._utils.validation import check_sections
-from ._steps import transform_by, transformers
+from ._steps import keywords_of, transform_with, transformers
 
-# A single network and half of the steps err 5 to 15 % more than the ensemble, at a fraction of its
-# cost. Radii are that much on the safe side.
+# A single network and a third of the steps err some 10 % more than the ensemble, at a fraction of
+# its cost. Radii are that much on the safe side.
 _STEPS = 200
 _MIN_EPOCHS = 5
 
 
-def cross_fit(
-    pipeline: Any,
-    X: Any,
-    y: Any,
-    *,
-    sections: ArrayLike | None,
-    params: dict[str, Any],
-    n_folds: int,
-) -> None:
+def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: int) -> None:
     """Calibrate a fitted pipeline on its own reference, by parts that are left out in turn.
 
     Parameters
@@ -43,8 +37,6 @@ def cross_fit(
         Its last step is a fitted `DPVAESpatialRegressor`, whose error model is replaced.
     X, y
         What the pipeline was fitted on.
-    sections : array-like of shape (n_cells,), optional
-        A section of too few cells is never left out.
     params : dict
         What `fit` was given beside them, by the names that it takes.
     n_folds : int
@@ -53,36 +45,66 @@ def cross_fit(
     known = final.fitted_.error_model
     n_cells = np.shape(X)[0]
     rng = np.random.RandomState(final.fitted_.seed)
+    labels = _of_a_query(pipeline, params)
+    sections = keywords_of(pipeline, "predict", labels)[1].get("sections")
     folds = deal(check_sections(sections, n_cells)[0], n_folds, rng)
     if (folds < 0).all():
         return
     coords = np.asarray(y, dtype=np.float64).reshape(n_cells, -1)
     errors = np.full(n_cells, np.nan)
-    scatter = np.full(n_cells, np.nan) if known.inputs is not None else None
+    scatter = None if known.inputs is None else np.full(n_cells, np.nan)
     for fold in range(n_folds):
-        train, test = np.flatnonzero(folds != fold), known.rows[folds[known.rows] == fold]
+        train = np.flatnonzero(folds != fold)
+        left_out = folds[known.rows] == fold
+        test, others = known.rows[left_out], known.rows[~left_out]
         chain = _light_copy(pipeline, len(train), seed=rng.randint(np.iinfo(np.int32).max))
-        chain.fit(
-            _safe_indexing(X, train),
-            _safe_indexing(y, train),
-            **_check_method_params(X, params, indices=train),
-        )
-        labels = None if sections is None else _safe_indexing(sections, test)
-        steps = transformers(chain)
-        inputs, _ = transform_by(steps, _safe_indexing(X, test), labels)
-        placed = chain._final_estimator.predict(inputs, sections=labels)
-        errors[test] = np.linalg.norm(placed.reshape(len(test), -1) - coords[test], axis=1)
+        chain.fit(_safe_indexing(X, train), _safe_indexing(y, train), **_rows(X, params, train))
+
+        inputs, keywords = _seen_by_the_last(chain, X, labels, test)
+        placed = chain._final_estimator.predict(inputs, **keywords).reshape(len(test), -1)
+        errors[test] = np.linalg.norm(placed - coords[test], axis=1)
         if scatter is not None:
             assert known.places is not None  # They come together with the inputs.
-            others = np.flatnonzero(folds[known.rows] != fold)
-            of_others = known.rows[others]
-            labels = None if sections is None else _safe_indexing(sections, of_others)
-            seen, _ = transform_by(steps, _safe_indexing(X, of_others), labels)
+            seen, _ = _seen_by_the_last(chain, X, labels, others)
             alike = NearestNeighbors(n_neighbors=min(N_ALIKE, len(others))).fit(seen)
-            scatter[test] = scatter_of_alike(alike, known.places[others], inputs)
+            scatter[test] = scatter_of_alike(alike, known.places[~left_out], inputs)
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
         errors[known.rows], None if scatter is None else scatter[known.rows]
     )
+
+
+def _of_a_query(pipeline: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """What of the parameters of `fit` a query would be given, too: as a rule its sections."""
+    if routing_is_on():
+        consumed = pipeline.get_metadata_routing().consumes("predict", params.keys())
+        return {name: params[name] for name in consumed}
+    of_last = f"{pipeline.steps[-1][0]}__sections"
+    sections = params.get("sections", params.get(of_last))
+    return {} if sections is None else {"sections": sections}
+
+
+def _rows(X: Any, params: dict[str, Any], rows: NDArray[np.intp]) -> dict[str, Any]:
+    return _check_method_params(X, params, indices=rows)
+
+
+def _seen_by_the_last(
+    chain: Any, X: Any, labels: dict[str, Any], rows: NDArray[np.intp]
+) -> tuple[Any, dict[str, Any]]:
+    """What the last step gets of some cells, and with which keywords."""
+    of_steps, of_last = keywords_of(chain, "predict", _rows(X, labels, rows))
+    steps = zip(transformers(chain), of_steps, strict=True)
+    return transform_with(steps, _safe_indexing(X, rows))[0], of_last
+
+
+def check_n_folds(n_folds: Any, final: Any) -> None:
+    """Check the parameter `n_calibration_folds` before anything is fitted."""
+    if not isinstance(n_folds, Integral) or n_folds < 2:
+        raise ValueError(f"n_calibration_folds must be 2 or more, or None, got {n_folds!r}.")
+    if not isinstance(final, DPVAESpatialRegressor):
+        raise ValueError(
+            f"n_calibration_folds={n_folds} calibrates a DPVAESpatialRegressor, but the last step "
+            f"is {final!r}. Pass n_calibration_folds=None."
+        )
 
 
 def deal(codes: NDArray[np.int64], n_folds: int, rng: np.random.RandomState) -> NDArray[np.int64]:

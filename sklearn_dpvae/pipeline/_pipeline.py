@@ -5,7 +5,6 @@ Imports this folder's steps, and the list of count likelihoods.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from numbers import Integral
 from typing import Any, ClassVar
 
 import numpy as np
@@ -15,9 +14,8 @@ from sklearn.utils.metadata_routing import UNUSED, MetadataRouter
 from sklearn.utils.metaestimators import available_if
 
 from .._network.likelihoods import COUNT_LIKELIHOODS
-from .._regressor import DPVAESpatialRegressor
 from .._utils.routing import routing_is_on, takes
-from ._cross_fitting import cross_fit
+from ._cross_fitting import check_n_folds, cross_fit
 from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
 
 
@@ -151,14 +149,9 @@ class SpatialPipeline(Pipeline):
         self
         """
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
-        self._check_n_calibration_folds()
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with self._last_step_given_counts_of(X):
-            super().fit(X, y, **params)
-        if self.n_calibration_folds is not None:
-            folds = self.n_calibration_folds
-            cross_fit(self, X, y, sections=sections, params=given, n_folds=folds)
-        return self
+        with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
+            return super().fit(X, y, **params)
 
     @available_if(_plain_pipeline_has("fit_transform"))
     def fit_transform(
@@ -183,14 +176,9 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells, n_components)
         """
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
-        self._check_n_calibration_folds()
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with self._last_step_given_counts_of(X):
-            latents = super().fit_transform(X, y, **params)
-        if self.n_calibration_folds is not None:
-            folds = self.n_calibration_folds
-            cross_fit(self, X, y, sections=sections, params=given, n_folds=folds)
-        return latents
+        with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
+            return super().fit_transform(X, y, **params)
 
     @available_if(_final_step_has("partial_fit"))
     def partial_fit(
@@ -392,17 +380,16 @@ class SpatialPipeline(Pipeline):
             route.mapping.add(caller="partial_fit", callee="partial_fit" if last else "transform")
         return router
 
-    def _check_n_calibration_folds(self) -> None:
-        folds = self.n_calibration_folds
-        if folds is None:
+    @contextmanager
+    def _calibrated_afterward(self, X: Any, y: Any, given: dict[str, Any]) -> Iterator[None]:
+        """Calibrate what is fitted in a block, on parts of the reference that are left out."""
+        n_folds = self.n_calibration_folds
+        if n_folds is None:
+            yield
             return
-        if not isinstance(folds, Integral) or folds < 2:
-            raise ValueError(f"n_calibration_folds must be 2 or more, or None, got {folds!r}.")
-        if not isinstance(self._final_estimator, DPVAESpatialRegressor):
-            raise ValueError(
-                f"n_calibration_folds={folds} calibrates a DPVAESpatialRegressor, but the last "
-                f"step is {self._final_estimator!r}. Pass n_calibration_folds=None."
-            )
+        check_n_folds(n_folds, self._final_estimator)
+        yield
+        cross_fit(self, X, y, given, n_folds)
 
     def _explains_counts(self) -> bool:
         """Whether the last step needs counts beside what the others make of them."""
@@ -421,7 +408,7 @@ class SpatialPipeline(Pipeline):
         } | params
 
     @contextmanager
-    def _last_step_given_counts_of(self, X: Any) -> Iterator[None]:
+    def _counts_for_last_step(self, X: Any) -> Iterator[None]:
         """Give the last step the counts of the selected genes, while a fit lasts."""
         # Counts that the steps are to transform are what the last step gets as its X.
         if not self._explains_counts() or "counts" in (self.transform_input or ()):

@@ -108,7 +108,7 @@ def call_last_step(
     object
         What the method returns; the pipeline where that is the last step.
     """
-    keywords, of_last = _keywords(pipeline, method, params)
+    keywords, of_last = keywords_of(pipeline, method, params)
     mask = None if missing is None else check_missing_genes(missing, np.shape(X)[1])
     X, _ = transform_with(zip(transformers(pipeline), keywords, strict=True), X, mask)
     last = pipeline._final_estimator
@@ -124,7 +124,7 @@ def call_last_step(
     return pipeline if result is last else result
 
 
-def _keywords(
+def keywords_of(
     pipeline: Pipeline, method: str, params: dict[str, Any]
 ) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     """Keywords of `transform` for each transformer, and of a method of the last step."""
