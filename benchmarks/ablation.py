@@ -161,6 +161,7 @@ def run(split, params, *, seed, memory):
         random_state=seed,
         device="cpu",
         memory=memory,
+        n_calibration_folds=None,
     )
     n_cells = len(split.coords)
     params = {k: v.epochs(n_cells) if isinstance(v, Steps) else v for k, v in params.items()}

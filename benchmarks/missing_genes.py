@@ -27,7 +27,9 @@ SHARES = (0.1, 0.3, 0.5, 0.8)
 
 def measure(split, seed):
     """Disparities: with all genes, and for each share without and with knowledge of it."""
-    model = make_spatial_pipeline(random_state=seed).fit(split.X, split.coords)
+    model = make_spatial_pipeline(n_calibration_folds=None, random_state=seed).fit(
+        split.X, split.coords
+    )
     rng = np.random.RandomState(seed)
     X = csr_matrix(split.query_X)
 

@@ -58,7 +58,9 @@ _CELLS_OF_QUICK = 800
 def make_model(likelihood, weights, variant, quick, **params):
     """The pipeline that is measured, on the genes themselves."""
     params |= (QUICK if quick else FULL) | WEIGHTS[weights] | VARIANTS[variant]
-    model = make_spatial_pipeline(n_spatial_components=None, likelihood=likelihood, **params)
+    model = make_spatial_pipeline(
+        n_spatial_components=None, n_calibration_folds=None, likelihood=likelihood, **params
+    )
     return model.set_params(**PREPROCESSING)
 
 

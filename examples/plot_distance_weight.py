@@ -58,8 +58,6 @@ axes[0].legend()
 shades = plt.cm.viridis(np.linspace(0, 0.9, len(weights)))
 for term, ax in [("distance", axes[1]), ("reconstruction", axes[2])]:
     for weight, shade in zip(weights, shades, strict=True):
-        if term == "distance" and weight == 0:
-            continue  # a term without weight is not computed
         curve = [epoch[term] for epoch in models[weight, 0.0].history_]
         ax.plot(np.arange(1, len(curve) + 1), curve, color=shade, label=f"{weight:g}")
     ax.set(xlabel="epoch", title=f"{term} term")

@@ -25,7 +25,7 @@ grid = {
     "dpvae__distance_weight": [0.1, 1.0, 10.0],
 }
 search = GridSearchCV(
-    make_spatial_pipeline(n_estimators=2, max_epochs=50, random_state=0),
+    make_spatial_pipeline(n_estimators=2, max_epochs=50, n_calibration_folds=None, random_state=0),
     grid,
     scoring=ProcrustesScorer(),
     cv=KFold(3, shuffle=True, random_state=0),

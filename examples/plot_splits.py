@@ -45,7 +45,9 @@ for (name, splitter), ax in zip(splits.items(), axes, strict=True):
 # Nearest-neighbor regression averages positions that it has seen, and none of them is in the
 # missing block.
 
-model = make_spatial_pipeline(n_top_genes=120, n_estimators=2, max_epochs=80, random_state=0)
+model = make_spatial_pipeline(
+    n_top_genes=120, n_estimators=2, max_epochs=80, n_calibration_folds=None, random_state=0
+)
 neighbors = make_pipeline(*model[:3], PCA(30, random_state=0), KNeighborsRegressor(15))
 
 fig, ax = plt.subplots(figsize=(6, 3.4), layout="constrained")

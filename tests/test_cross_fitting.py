@@ -8,6 +8,7 @@ from sklearn.linear_model import Ridge
 
 from sklearn_dpvae import DPVAESpatialRegressor, SpatialPipeline, make_spatial_pipeline
 from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.pipeline import _cross_fitting
 from sklearn_dpvae.pipeline._cross_fitting import deal
 
 QUICK = {"n_estimators": 4, "hidden_layer_sizes": (32,), "max_epochs": 60, "random_state": 0}
@@ -78,6 +79,24 @@ def test_folds_leave_out_the_same_share_of_each_section():
     assert_array_equal(np.bincount(folds[codes == 0]), [10] * 4)
     assert_array_equal(np.bincount(folds[codes == 1]), [25] * 4)
     assert (folds[codes == 2] == -1).all()
+
+
+def test_a_fold_of_a_large_reference_is_fitted_on_a_part_of_it(monkeypatch):
+    monkeypatch.setattr(_cross_fitting, "_MAX_CELLS", 60)
+    tissue = make_tissue(200, 30, n_sections=2, random_state=0)
+    sizes = []
+    fit = DPVAESpatialRegressor.fit
+
+    def counting_fit(self, X, y, **labels):
+        sizes.append(len(X))
+        return fit(self, X, y, **labels)
+
+    monkeypatch.setattr(DPVAESpatialRegressor, "fit", counting_fit)
+    model = make(max_epochs=3).fit(tissue.X, tissue.coords, sections=tissue.sections)
+    assert sizes[0] == 200
+    assert all(40 <= size <= 60 for size in sizes[1:])
+    # All cells are placed nevertheless.
+    assert len(model[-1].error_model_.rows) == 200
 
 
 def test_a_reference_of_few_cells_keeps_the_errors_of_its_networks():

@@ -58,7 +58,8 @@ class Package:
     on_ours = False
 
     def __init__(self, **params):
-        self.params = params
+        # Radii are not scored here.
+        self.params = {"n_calibration_folds": None} | params
 
     def config(self):
         return (make_spatial_pipeline(**self.params),)

@@ -2,7 +2,7 @@
 
 from sklearn_dpvae._network import losses
 from sklearn_dpvae._network.dpvae import DPVAE
-from sklearn_dpvae._network.layers import Dropout
+from sklearn_dpvae._network.noise import Dropout
 
 __all__ = ["PAIR_TERM", "Dropout", "loss_of", "make_module", "pair_term"]
 

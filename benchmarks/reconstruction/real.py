@@ -43,7 +43,7 @@ def fitted(folder, name, **params):
         in_query = data.sections == f"{file}:{query}"
         known, unknown = np.flatnonzero(~in_query), np.flatnonzero(in_query)
         word = "new_section"
-    pipe = make_spatial_pipeline(query=word, random_state=0, **params)
+    pipe = make_spatial_pipeline(query=word, n_calibration_folds=None, random_state=0, **params)
     pipe.fit(data.X[known], data.coords[known])
     return Placed(
         model=pipe[-1],

@@ -27,6 +27,9 @@ from ._steps import keywords_of, transform_with, transformers
 _STEPS = 200
 _MIN_EPOCHS = 5
 
+# Cells that a fold is fitted on. More would take memory for further copies of a large reference.
+_MAX_CELLS = 50_000
+
 
 def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: int) -> None:
     """Calibrate a fitted pipeline on its own reference, by parts that are left out in turn.
@@ -47,7 +50,8 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
     rng = np.random.RandomState(final.fitted_.seed)
     labels = _of_a_query(pipeline, params)
     sections = keywords_of(pipeline, "predict", labels)[1].get("sections")
-    folds = deal(check_sections(sections, n_cells)[0], n_folds, rng)
+    codes, _ = check_sections(sections, n_cells)
+    folds = deal(codes, n_folds, rng)
     if (folds < 0).all():
         return
     coords = np.asarray(y, dtype=np.float64).reshape(n_cells, -1)
@@ -55,6 +59,9 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
     scatter = None if known.inputs is None else np.full(n_cells, np.nan)
     for fold in range(n_folds):
         train = np.flatnonzero(folds != fold)
+        if len(train) > _MAX_CELLS:
+            n_parts = -(-len(train) // _MAX_CELLS)
+            train = train[deal(codes[train], n_parts, rng) <= 0]
         left_out = folds[known.rows] == fold
         test, others = known.rows[left_out], known.rows[~left_out]
         chain = _light_copy(pipeline, len(train), seed=rng.randint(np.iinfo(np.int32).max))
