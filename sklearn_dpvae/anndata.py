@@ -10,14 +10,17 @@ import warnings
 from typing import Any
 
 import numpy as np
+from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from . import __version__
 from ._spatial_model import CHUNK_SIZE, SpatialModel, as_spatial_model
+from ._utils.counts import kind_of_values
 from ._utils.routing import routing_is_on, takes
 from .datasets import read_sections
 from .datasets._genes import make_unique, quote
+from .datasets._positions import located_cells
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
 from .pipeline import make_spatial_pipeline
 
@@ -44,9 +47,13 @@ def fit(
         What to fit, in place. None makes the recommended one.
     layer : str, default=None
         Layer that holds the expression: None is ``.X``, ``"raw"`` is ``.raw.X`` unless a layer
-        has this name.
+        has this name. ``"auto"`` takes the first of ``.X``, the layer "counts" and ``.raw.X``
+        that holds whole numbers, and warns if that is not ``.X``. The model's `layer` tells
+        which one it was.
     spatial_key : str, default="spatial"
-        Key of ``.obsm`` that holds the positions, in any unit.
+        Key of ``.obsm`` that holds the positions, in any unit. Cells without one, whose row has
+        NaN, are left out with a warning. Where the default key is absent, other places are tried,
+        see `read_sections`.
     section_key : str or None, default="section"
         Column of ``.obs`` that holds the section of each cell, ``"region"`` for many tables of
         SpatialData. With None, or where the default column is absent, there is one section.
@@ -71,7 +78,9 @@ def fit(
     Warns
     -----
     UserWarning
-        If there are labels of sections and the pipeline does not take any.
+        If there are labels of sections and the pipeline does not take any, there are none but
+        something else tells sections apart, positions are taken from another place, or cells
+        without a position are left out.
 
     See Also
     --------
@@ -98,14 +107,18 @@ def fit(
             f"got both a pipeline and parameters of one ({', '.join(pipeline_params)}). Set them "
             "on the pipeline by its set_params."
         )
+    if layer == "auto":
+        layer = _layer_of_counts(adata)
     data = read_sections(
         {"adata": adata}, layer=layer, spatial_key=spatial_key, section_key=section_key
     )
     if data.coords is None:
         raise ValueError(
             f"adata has no positions: there is no .obsm[{spatial_key!r}]. Name the key by "
-            "spatial_key=."
+            f"spatial_key=; .obsm has {', '.join(adata.obsm) or 'none'}, and .obs has "
+            f"{', '.join(adata.obs) or 'none'}."
         )
+    data = located_cells(data, "adata", "fitted")
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
@@ -226,6 +239,29 @@ def predict(
         adata.obs[f"{key_added}_std"] = found.std
     adata.uns[key_added] = _provenance(model, genes, layer)
     return adata if copy else None
+
+
+def _layer_of_counts(adata: Any) -> str | None:
+    """The first place that holds whole numbers."""
+    places: dict[str | None, Any] = {None: adata.X, "counts": adata.layers.get("counts")}
+    places["raw"] = None if adata.raw is None else adata.raw.X
+    for layer, X in places.items():
+        if X is None:
+            continue
+        X = X[:200]
+        if kind_of_values(sparse.csr_matrix(X)) == "counts":
+            if layer is not None:
+                warnings.warn(
+                    f".X of adata does not hold whole numbers, so layer={layer!r} is taken. Name "
+                    "a layer, or None for .X, to choose another.",
+                    UserWarning,
+                    stacklevel=3,
+                )
+            return layer
+    raise ValueError(
+        'layer="auto" found no whole numbers in .X, the layer "counts" or .raw of adata. Name the '
+        f"layer that holds the counts; there are {', '.join(adata.layers) or 'none'}."
+    )
 
 
 def _gene_ids(adata: Any, layer: str | None) -> np.ndarray | None:

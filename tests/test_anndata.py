@@ -137,13 +137,18 @@ def test_labels_of_sections_may_be_text_here_and_numbers_there(tissue, adata):
     far = np.where(tissue.sections == tissue.sections[0], 1e5, 0)[:, None]
     adata.obs["section"] = (tissue.sections == tissue.sections[0]).astype(int)
     adata.obsm["spatial"] = tissue.coords + far
-    model = dpa.fit(adata, **SMALL)
-    for kind in (int, float, str, object):
-        query = adata.copy()
-        query.obs["section"] = adata.obs["section"].astype(kind)
-        dpa.predict(model, query)
-        away = np.abs(query.obsm["spatial_dpvae"] - adata.obsm["spatial"])
-        assert away.max() < 1e4, kind
+    floats = adata.copy()
+    floats.obs["section"] = adata.obs["section"].astype(float)
+    text = adata.copy()
+    text.obs["section"] = floats.obs["section"].astype(str)
+    for reference in (adata, floats, text):
+        model = dpa.fit(reference, **SMALL)
+        for kind in (int, float, str, object):
+            query = adata.copy()
+            query.obs["section"] = adata.obs["section"].astype(kind)
+            dpa.predict(model, query)
+            away = np.abs(query.obsm["spatial_dpvae"] - adata.obsm["spatial"])
+            assert away.max() < 1e4, kind
 
 
 def test_labels_that_nobody_takes_are_not_dropped_in_silence(adata):
@@ -157,6 +162,25 @@ def test_labels_that_nobody_takes_are_not_dropped_in_silence(adata):
     dpa.predict(model, adata)
     expected = search.best_estimator_.predict(adata.X, sections=adata.obs["section"])
     np.testing.assert_array_equal(adata.obsm["spatial_dpvae"], expected)
+
+
+def test_cells_without_a_position_are_left_out(adata):
+    lost = [3, 7, 11, 200]
+    expected = dpa.fit(adata[np.setdiff1d(np.arange(300), lost)].copy(), **SMALL)
+    adata.obsm["spatial"][lost[:2]] = np.nan
+    adata.obsm["spatial"][lost[2], 0] = np.nan
+    adata.obsm["spatial"][lost[3], 1] = np.inf
+    message = r"4 of 300 cells of adata .* not fitted: rows 3 \(cell3\), 7 .*, 11 .*, \.\.\."
+    with pytest.warns(UserWarning, match=message):
+        model = dpa.fit(adata, **SMALL)
+    query = adata.copy()
+    np.testing.assert_array_equal(
+        dpa.predict(model, query, copy=True).obsm["spatial_dpvae"],
+        dpa.predict(expected, query, copy=True).obsm["spatial_dpvae"],
+    )
+    adata.obsm["spatial"][:] = np.nan
+    with pytest.raises(ValueError, match="all 300 positions of adata are NaN or infinite"):
+        dpa.fit(adata, **SMALL)
 
 
 def test_no_cells_to_place(adata, model):
@@ -179,6 +203,29 @@ def test_layers_are_remembered(tissue, adata, model, layer):
     assert moved.uns["dpvae"]["layer"] == layer
     with pytest.raises(ValueError, match="layer='nothing'"):
         dpa.predict(again, moved, layer="nothing")
+
+
+def test_counts_are_found_where_they_are(adata):
+    assert dpa.fit(adata, layer="auto", **SMALL).layer is None
+    logged = adata.copy()
+    logged.X = LogNormalizer().fit_transform(adata.X)
+    with pytest.warns(UserWarning, match="log-normalized already"):
+        dpa.fit(logged, **SMALL)
+    with pytest.raises(ValueError, match="found no whole numbers"):
+        dpa.fit(logged, layer="auto", **SMALL)
+    logged.raw = adata
+    with pytest.warns(UserWarning, match="layer='raw' is taken"):
+        assert dpa.fit(logged, layer="auto", **SMALL).layer == "raw"
+    logged.layers["counts"] = adata.X
+    with pytest.warns(UserWarning, match="layer='counts' is taken"):
+        assert dpa.fit(logged, layer="auto", **SMALL).layer == "counts"
+
+
+def test_a_query_on_another_scale_is_said_once(adata, model):
+    adata.X = LogNormalizer().fit_transform(adata.X)
+    with pytest.warns(UserWarning, match="X looks log-normalized, but the reference") as caught:
+        dpa.predict(model, adata, chunk_size=100)
+    assert len(caught) == 1
 
 
 def test_section_key_of_another_name_and_of_none(tissue, adata, model):

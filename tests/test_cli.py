@@ -344,6 +344,20 @@ def test_evaluate_needs_positions(files, capsys):
     assert message.startswith("section.h5ad: no positions in obsm['spatial'] to compare with")
 
 
+@pytest.mark.filterwarnings("always")
+def test_evaluate_scores_the_cells_that_have_a_position(files, capsys):
+    kept = files.adata[5:].copy()
+    kept.write_h5ad("kept.h5ad")
+    assert main(["evaluate", "model.joblib", "kept.h5ad", "-q"]) == 0
+    expected = capsys.readouterr().out
+    files.adata.obsm["spatial"][:5] = np.nan
+    files.adata.write_h5ad("section.h5ad")
+    assert main(["evaluate", "model.joblib", "section.h5ad", "-q"]) == 0
+    out, err = capsys.readouterr()
+    assert out == expected
+    assert "warning: 5 of 60 cells of section.h5ad have a position that is NaN" in err
+
+
 # fit, with the real pipeline
 
 

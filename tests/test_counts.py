@@ -6,7 +6,12 @@ import torch
 from scipy import sparse
 
 from sklearn_dpvae._network.dpvae import StandardizedCounts
-from sklearn_dpvae._utils.counts import library_sizes, log_normalize, median_library_size
+from sklearn_dpvae._utils.counts import (
+    kind_of_values,
+    library_sizes,
+    log_normalize,
+    median_library_size,
+)
 from sklearn_dpvae.preprocessing import LogNormalizer
 
 CONTAINERS = [np.asarray, np.asfortranarray, sparse.csr_matrix, sparse.csr_array]
@@ -81,3 +86,29 @@ def test_three_ways_are_one(counts, container):
     layer = StandardizedCounts(median_library_size(given), np.zeros(5), np.ones(5))
     in_torch = layer(torch.as_tensor(counts)).numpy()
     np.testing.assert_allclose(in_torch, expected, rtol=1e-6)
+
+
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_kinds_of_values(container, dtype):
+    rng = np.random.default_rng(0)
+    raw = rng.negative_binomial(1, 0.4, size=(50, 60)).astype(dtype)
+    logged = np.log1p(raw / raw.sum(axis=1, keepdims=True) * 1e4).astype(dtype)
+    corrected = (raw * rng.uniform(0.8, 1.0, size=raw.shape)).astype(dtype)
+    halves = np.round(corrected * 2) / 2 + (raw == 3) / 2
+    corrected_logged = np.log1p(corrected / corrected.sum(axis=1, keepdims=True) * 1e4)
+    expected = {
+        "counts": [raw, raw[:1], np.zeros((3, 2), dtype=dtype)],
+        # Also of some genes only, or of a single cell, and of fractions.
+        "logarithms": [logged, logged[:, :30], logged[:1], corrected_logged.astype(dtype)],
+        "fractions": [
+            corrected,
+            halves,
+            rng.uniform(size=(50, 60)).astype(dtype),
+            raw / raw.sum(axis=1, keepdims=True),
+            np.full((20, 5), 0.5, dtype=dtype),
+        ],
+    }
+    for kind, arrays in expected.items():
+        for number, array in enumerate(arrays):
+            assert kind_of_values(container(array)) == kind, (kind, number)

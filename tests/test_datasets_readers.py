@@ -497,3 +497,67 @@ def test_real_sections_read_as_they_are():
             assert section.sections.tolist() == expected.obs["section"].astype(str).tolist()
         else:
             assert set(section.sections) == {path.stem}
+
+
+# What is kept elsewhere, or lacks
+
+
+@pytest.mark.parametrize("key", ["X_spatial", "spatial3d"])
+def test_positions_under_another_key_are_found(adata, counts, key):
+    adata.obsm[key] = adata.obsm.pop("spatial")
+    with pytest.warns(UserWarning, match=f"positions are taken from .obsm.*{key}"):
+        found = read_sections(adata)
+    np.testing.assert_array_equal(found.coords, counts.coords)
+    assert read_sections(adata, spatial_key=None).coords is None
+
+
+@pytest.mark.parametrize(
+    "columns",
+    [("x", "y"), ("imagecol", "imagerow"), ("pxl_col_in_fullres", "pxl_row_in_fullres")],
+)
+def test_positions_in_columns_are_found(adata, counts, columns):
+    adata.obs[columns[1]], adata.obs[columns[0]] = adata.obsm.pop("spatial").T[::-1]
+    with pytest.warns(UserWarning, match=f"are taken from .obs.*{columns[0]}.*{columns[1]}"):
+        found = read_sections(adata)
+    np.testing.assert_array_equal(found.coords, counts.coords)
+
+
+def test_positions_in_several_places_are_not_guessed(adata):
+    adata.obsm["X_spatial"] = adata.obsm.pop("spatial")
+    adata.obs["x"] = adata.obs["y"] = 1.0
+    with pytest.raises(ValueError, match=r"may be in .obsm\['X_spatial'\] or .obs.*'x', 'y'"):
+        read_sections(adata)
+
+
+def test_array_rows_and_predictions_are_no_positions(adata):
+    adata.obsm["spatial_dpvae"] = adata.obsm["X_umap"] = adata.obsm.pop("spatial")
+    adata.obs["array_row"] = adata.obs["array_col"] = 1
+    assert read_sections(adata).coords is None
+
+
+def test_signs_of_several_sections(adata):
+    adata.obs = adata.obs.rename(columns={"section": "library_id"})
+    with pytest.warns(UserWarning, match=r"2 labels \(b, a\).*pass section_key='library_id'"):
+        read_sections(adata)
+    read_sections(adata, section_key="library_id")
+    read_sections(adata, section_key=None)
+
+    del adata.obs["library_id"]
+    adata.obs["sample"] = "one"
+    adata.obs["batch"] = [f"each is its own {i}" for i in range(40)]
+    read_sections(adata)
+    adata.uns["spatial"] = {"left": {}}
+    read_sections(adata)
+    adata.uns["spatial"] = {"left": {}, "right": {}}
+    with pytest.warns(UserWarning, match=r"2 libraries \(left, right\)"):
+        read_sections(adata)
+
+    del adata.uns["spatial"]
+    adata.obs_names = ["ACGT" * 4 + f"-{1 + (i > 20)}" for i in range(40)]
+    with pytest.warns(UserWarning, match=r"barcodes end on 2 numbers \(1, 2\)"):
+        read_sections(adata)
+
+
+def test_labels_of_whole_numbers_read_alike(adata):
+    adata.obs["section"] = np.repeat([1.0, 2.0], 20)
+    assert read_sections(adata).sections.tolist() == ["1"] * 20 + ["2"] * 20

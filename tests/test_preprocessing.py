@@ -498,3 +498,21 @@ def test_real_sections():
         part = found[(sections == label).to_numpy()]
         np.testing.assert_allclose(part.mean(axis=0), 0, atol=1e-4)
         np.testing.assert_allclose(part.std(axis=0), 1, atol=1e-4)
+
+
+def test_logarithms_where_counts_are_expected(counts):
+    logged = LogNormalizer().fit_transform(counts)
+    with pytest.warns(UserWarning, match=r"log-normalized already.*layer=.counts") as caught:
+        twice = LogNormalizer().fit(logged)
+        twice.transform(logged)
+    assert len(caught) == 1
+    assert twice.input_kind_ == "logarithms"
+    with pytest.warns(UserWarning, match="the reference looked log-normalized"):
+        twice.transform(counts)
+    once = LogNormalizer().fit(counts)
+    assert once.input_kind_ == "counts"
+    with pytest.warns(UserWarning, match="the reference was not"):
+        once.transform(logged)
+    # Counts with the ambient RNA taken away are no fault.
+    LogNormalizer().fit(counts * 0.93).transform(counts)
+    once.transform(counts * 0.93)

@@ -313,6 +313,8 @@ class SpatialModel:
             if hasattr(part, "compute"):  # dask
                 part = part.compute()
             part = part if sparse.issparse(part) else np.asarray(part)
+            if start:  # The first block was said to be on another scale. `answers` undoes this.
+                warnings.filterwarnings("ignore", message="X (looks log|holds whole numbers)")
             with warnings.catch_warnings():
                 if start:  # The first block has said which genes are missing.
                     warnings.filterwarnings("ignore", message=".* genes are missing in the query")

@@ -89,3 +89,62 @@ def log_normalize(
         counts = np.multiply(counts, factors[:, None], out=None if copy else counts)
         np.log1p(counts, out=counts)
     return counts
+
+
+# A log-normalized value beyond this would stand for 500 million counts.
+_HIGHEST_LOGARITHM = 20.0
+_ROWS_TO_LOOK_AT = 200
+_LEAST_EVIDENCE = 10
+
+
+def kind_of_values(X: Any) -> str:
+    """Say what expression values look like: counts, their logarithms, or other numbers.
+
+    Log-normalized counts are log(1 + c f) with a factor f for each cell. They are recognized in
+    two ways. The lowest value of a cell is as a rule that of a single count, so that exp(x) - 1
+    is a multiple of it for the others. And these have the same sum in all cells, as long as no
+    genes were left out. Neither holds for corrected counts, which are fractions.
+
+    Parameters
+    ----------
+    X : {ndarray, CSR matrix} of shape (n_cells, n_genes)
+        Not negative. Up to 200 rows, evenly spaced, are looked at.
+
+    Returns
+    -------
+    {"counts", "logarithms", "fractions"}
+        Whole numbers, logarithms of normalized counts, and anything else.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklearn_dpvae._utils.counts import kind_of_values, log_normalize
+    >>> counts = np.random.default_rng(0).poisson(1.0, size=(20, 30)).astype(float)
+    >>> kind_of_values(counts), kind_of_values(log_normalize(counts)), kind_of_values(counts * 0.9)
+    ('counts', 'logarithms', 'fractions')
+    """
+    n_rows = X.shape[0]
+    some = X[np.unique(np.linspace(0, n_rows - 1, min(n_rows, _ROWS_TO_LOOK_AT)).astype(int))]
+    rows = [np.asarray(row, dtype=np.float64) for row in _nonzero_values(some)]
+    rows = [row for row in rows if len(row)]
+    values = np.concatenate([np.zeros(0), *rows])
+    if (values == np.floor(values)).all():
+        return "counts"
+    if values.max() > _HIGHEST_LOGARITHM:
+        return "fractions"
+    normalized = [np.expm1(row) for row in rows]
+    ratios = np.concatenate([row / row.min() for row in normalized])
+    # The lowest values themselves say nothing.
+    ratios = ratios[ratios > 1.01]
+    if len(ratios) >= _LEAST_EVIDENCE and np.mean(np.abs(ratios - np.rint(ratios)) < 0.02) > 0.9:
+        return "logarithms"
+    sums = np.array([row.sum() for row in normalized])
+    varied = min(len(sums), len(np.unique(values))) >= _LEAST_EVIDENCE
+    alike = varied and np.ptp(sums) < 1e-3 * sums.mean()
+    return "logarithms" if alike else "fractions"
+
+
+def _nonzero_values(X: Any) -> list[NDArray[Any]]:
+    """The values of each row that are not 0."""
+    parts = np.split(X.data, X.indptr[1:-1]) if sparse.issparse(X) else list(X)
+    return [part[part != 0] for part in parts]

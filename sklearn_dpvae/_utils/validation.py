@@ -4,6 +4,7 @@ Imports nothing of this package.
 """
 
 import numbers
+import re
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -109,7 +110,7 @@ def check_sections(
             "Label every row, or drop the rows without a label."
         )
     if values.dtype == object:
-        values = np.array([str(label) for label in values])
+        values = np.array([label_text(label) for label in values.tolist()])
     labels, codes = np.unique(values, return_inverse=True)
     return codes.astype(np.int64, copy=False), labels
 
@@ -117,8 +118,8 @@ def check_sections(
 def find_labels(labels: NDArray, known: NDArray) -> NDArray[np.int64]:
     """Index of each label among known ones, -1 for labels that are not known.
 
-    Labels are compared as text, and 1 equals 1.0: the same column may be numbers in one file and
-    text in another.
+    Labels are compared as text, and 1 equals 1.0, as a number or as text: the same column may be
+    whole numbers in one file, floats in another, and text in a third.
 
     Parameters
     ----------
@@ -129,13 +130,24 @@ def find_labels(labels: NDArray, known: NDArray) -> NDArray[np.int64]:
     -------
     ndarray of shape (n_labels,), dtype int64
     """
-    index = {_as_text(label): i for i, label in enumerate(known.tolist())}
-    return np.array([index.get(_as_text(label), -1) for label in labels.tolist()], dtype=np.int64)
+    texts = [label_text(label) for label in known.tolist()]
+    index = {_without_zeros(text): i for i, text in enumerate(texts)}
+    index |= {text: i for i, text in enumerate(texts)}
+    found = []
+    for text in map(label_text, labels.tolist()):
+        found.append(index.get(text, index.get(_without_zeros(text), -1)))
+    return np.array(found, dtype=np.int64)
 
 
-def _as_text(label: Any) -> str:
-    whole = isinstance(label, float) and label.is_integer()
+def label_text(label: Any) -> str:
+    """A label as text, and that of 1.0 is that of 1."""
+    whole = isinstance(label, float | np.floating) and float(label).is_integer()
     return str(int(label)) if whole else str(label)
+
+
+def _without_zeros(text: str) -> str:
+    """``"1"`` for ``"1.0"``, which is how pandas writes whole numbers of a column of floats."""
+    return text.partition(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
 
 
 def check_coords(

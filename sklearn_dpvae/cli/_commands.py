@@ -15,6 +15,7 @@ from .._spatial_model import SpatialModel
 from .._utils.files import replacing
 from .._utils.optional import import_optional
 from ..datasets import read_sections
+from ..datasets._positions import located_cells
 from ..datasets._readers import SPATIAL_KEY, read_h5ad
 from ..pipeline import make_spatial_pipeline
 from ._files import check_model_output, check_output, load_model, write_csv
@@ -34,6 +35,7 @@ def fit(arguments: Namespace) -> None:
             f"{' '.join(arguments.reference)}: no positions in obsm[{arguments.spatial_key!r}]; "
             "a reference needs them (see --spatial-key)"
         )
+    reference = located_cells(reference, " ".join(arguments.reference), "fitted")
     labels = np.unique(reference.sections)
     n_cells, n_genes = reference.X.shape
     _report(arguments, f"fitting {n_cells:,} cells x {n_genes:,} genes, {len(labels)} section(s)")
@@ -86,6 +88,7 @@ def evaluate(arguments: Namespace) -> None:
             f"{arguments.file}: no positions in obsm[{spatial_key!r}] to compare with "
             "(see --spatial-key)"
         )
+    query = located_cells(query, arguments.file, "scored")
     _report(arguments, f"placing {len(query.coords):,} cells")
     coords = model.predict(query.X, genes=query.genes, sections=query.sections)
     rows = {}
@@ -120,7 +123,7 @@ def _load_model(arguments: Namespace) -> SpatialModel:
 
 
 def _read_query(
-    path: str, model: SpatialModel, arguments: Namespace, spatial_key: str = SPATIAL_KEY
+    path: str, model: SpatialModel, arguments: Namespace, spatial_key: str | None = None
 ) -> tuple[Bunch, Any, str | None]:
     """Read a query by the layer and the column asked for, else by those of the fit.
 

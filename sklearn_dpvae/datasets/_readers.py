@@ -14,19 +14,18 @@ from scipy import sparse
 from sklearn.utils import Bunch
 
 from .._utils.optional import import_optional
-from .._utils.validation import check_sections
+from .._utils.validation import check_sections, label_text
 from ._genes import align_genes, make_unique, quote
+from ._positions import SPATIAL_KEY, find_positions
+from ._section_labels import SECTION_KEY, warn_of_unnamed_sections
 from ._tenx import read_tenx
-
-SECTION_KEY = "section"
-SPATIAL_KEY = "spatial"
 
 
 def read_sections(
     source: Any,
     *,
     layer: str | None = None,
-    spatial_key: str = SPATIAL_KEY,
+    spatial_key: str | None = SPATIAL_KEY,
     section_key: str | None = SECTION_KEY,
 ) -> Bunch:
     """Read one or several sections: expression, positions, names of genes and sections.
@@ -48,9 +47,10 @@ def read_sections(
     layer : str, default=None
         Layer of the AnnData that holds the expression. None means ``.X``. ``"raw"`` means
         ``.raw.X``, unless a layer has this name.
-    spatial_key : str, default="spatial"
-        Key of ``.obsm`` that holds the positions. If the default key is absent, there are no
-        positions. Any other key must exist.
+    spatial_key : str or None, default="spatial"
+        Key of ``.obsm`` that holds the positions. If the default key is absent, positions that
+        are in one other known place are taken, such as ``.obsm["X_spatial"]`` or the columns x
+        and y of ``.obs``. Any other key must exist. With None, positions are not read.
     section_key : str or None, default="section"
         Column of ``.obs`` that holds the labels of sections. If the default column is absent, or
         with None, each source is one section, named by its key in the dict or its file name. Any
@@ -79,6 +79,7 @@ def read_sections(
         If there is no such file, or a folder lacks the matrix or the positions.
     ValueError
         If there is no such layer, spatial key or section key (the message lists what there is),
+        positions may be in several places,
         a file is damaged, cells have no section label, or sources have no gene in common, or
         only some of them have positions.
     TypeError
@@ -90,7 +91,8 @@ def read_sections(
     -----
     UserWarning
         If names of genes are repeated (``-1``, ``-2``, ... are appended), or barcodes have no
-        position and are left out.
+        position and are left out; if positions are taken from another place than ``spatial_key``;
+        if the default column is absent and something else tells sections apart.
 
     See Also
     --------
@@ -136,7 +138,7 @@ def _name(source: Any, number: int) -> str:
 
 
 def _read(
-    source: Any, name: str, layer: str | None, spatial_key: str, section_key: str | None
+    source: Any, name: str, layer: str | None, spatial_key: str | None, section_key: str | None
 ) -> Bunch:
     """Read one source."""
     if isinstance(source, str | os.PathLike):
@@ -213,22 +215,26 @@ def read_h5ad(path: Path) -> Any:
 
 
 def _from_anndata(
-    adata: Any, name: str, layer: str | None, spatial_key: str, section_key: str | None
+    adata: Any, name: str, layer: str | None, spatial_key: str | None, section_key: str | None
 ) -> Bunch:
     """Take the parts out of an AnnData."""
     X, genes = _expression(adata, name, layer)
     coords = None
-    if spatial_key in adata.obsm:
+    if spatial_key == SPATIAL_KEY:
+        coords = find_positions(adata, name)
+    elif spatial_key in adata.obsm:
         coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
-    elif spatial_key != SPATIAL_KEY:
+    elif spatial_key is not None:
         raise ValueError(
             f"{name} has no positions spatial_key={spatial_key!r}; .obsm has "
             f"{quote_all(adata.obsm)}. Pass one of these keys."
         )
     if section_key is not None and section_key in adata.obs:
         codes, labels = check_sections(adata.obs[section_key], adata.n_obs)
-        sections = labels.astype(str)[codes]
+        sections = np.array([label_text(label) for label in labels.tolist()])[codes]
     elif section_key in (None, SECTION_KEY):
+        if section_key is not None:
+            warn_of_unnamed_sections(adata, name)
         sections = np.full(adata.n_obs, name)
     else:
         raise ValueError(

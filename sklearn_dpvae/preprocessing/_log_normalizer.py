@@ -4,6 +4,7 @@ May import `_utils`.
 """
 
 import numbers
+import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -13,9 +14,31 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, TransformerMixin
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._utils.counts import library_sizes, log_normalize, median_library_size
+from .._utils.counts import (
+    kind_of_values,
+    library_sizes,
+    log_normalize,
+    median_library_size,
+)
 from .._utils.matrix import check_matrix
 from .._utils.validation import check_missing_genes, checks_parameters
+
+REMEDY = (
+    'Pass the counts, which an AnnData often has as layer="counts" or layer="raw", or use '
+    "a pipeline without LogNormalizer"
+)
+ALREADY_LOGARITHMS = (
+    "X looks log-normalized already, and LogNormalizer takes logarithms again. " + REMEDY + "."
+)
+LOGARITHMS_IN_QUERY = (
+    "X looks log-normalized, but the reference was not, so that predictions are less accurate. "
+    + REMEDY
+    + " for both."
+)
+COUNTS_IN_QUERY = (
+    "X holds whole numbers, but the reference looked log-normalized, so that predictions are less "
+    "accurate. Fit on counts, too, or pass the query as the reference was."
+)
 
 
 class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -46,6 +69,9 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         The target sum in use.
     gene_shares_ : ndarray of shape (n_features_in_,)
         Share of each gene in all counts of the reference.
+    input_kind_ : {"counts", "logarithms", "fractions"}
+        What the values passed to `fit` look like: whole numbers, log-normalized counts, or
+        anything else, such as counts corrected for ambient RNA.
     n_features_in_ : int
         Number of genes seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -117,6 +143,11 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If values are negative, NaN or infinite, a row is empty and `empty_rows` is "error",
             or all rows are empty and `target_sum` is None.
+
+        Warns
+        -----
+        UserWarning
+            If the values look log-normalized already.
         """
         counts, sizes = self._counts_and_sizes(X)
         target_sum = self.target_sum
@@ -129,6 +160,9 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             target_sum = median_library_size(counts)
         totals = np.asarray(counts.sum(axis=0, dtype=np.float64)).ravel()
         validate_data(self, X, skip_check_array=True)
+        self.input_kind_ = kind_of_values(counts)
+        if self.input_kind_ == "logarithms":
+            warnings.warn(ALREADY_LOGARITHMS, UserWarning, stacklevel=2)
         self.target_sum_ = float(target_sum)
         self.gene_shares_: NDArray[np.float64] = totals / (totals.sum() or 1.0)
         return self
@@ -158,15 +192,31 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         ValueError
             If values are negative, NaN or infinite, a row is empty and `empty_rows` is "error",
             or the reference has no counts of the measured genes.
+
+        Warns
+        -----
+        UserWarning
+            If the values look log-normalized and those of the reference do not, or those of the
+            reference do and these are whole numbers.
         """
         check_is_fitted(self)
         counts, sizes = self._counts_and_sizes(X, copy=True)
         validate_data(self, X, reset=False, skip_check_array=True)
+        self._compare_with_reference(kind_of_values(counts))
         target_sum = self.target_sum_
         if missing_genes is not None:
             missing = check_missing_genes(missing_genes, counts.shape[1])
             target_sum *= self._share_of_measured(missing)
         return log_normalize(counts, target_sum / self.pseudocount, sizes=sizes, copy=False)
+
+    def _compare_with_reference(self, kind: str) -> None:
+        """Warn if a query is on another scale than the reference."""
+        # Models of files that were written before this attribute came do not have it.
+        known = getattr(self, "input_kind_", None)
+        if kind == "logarithms" and known in ("counts", "fractions"):
+            warnings.warn(LOGARITHMS_IN_QUERY, UserWarning, stacklevel=3)
+        elif kind == "counts" and known == "logarithms":
+            warnings.warn(COUNTS_IN_QUERY, UserWarning, stacklevel=3)
 
     def _share_of_measured(self, missing: NDArray[np.bool_]) -> float:
         """Share of the reference's counts that belongs to the measured genes."""

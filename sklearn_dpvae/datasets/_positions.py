@@ -1,0 +1,133 @@
+"""Positions of cells in an AnnData, wherever they are kept, and cells without one.
+
+May import `_utils`.
+"""
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+SPATIAL_KEY = "spatial"
+
+# Keys of .obsm and pairs of columns of .obs that other tools write. The rows and columns of an
+# array are left out: their steps are not of the same length.
+OTHER_KEYS = ("X_spatial", "spatial3d", "spatial_3d", "spatial_fov", "X_xy", "coordinates")
+OTHER_COLUMNS = (
+    ("x", "y"),
+    ("imagecol", "imagerow"),
+    ("pxl_col_in_fullres", "pxl_row_in_fullres"),
+    ("x_centroid", "y_centroid"),
+    ("center_x", "center_y"),
+    ("CenterX_global_px", "CenterY_global_px"),
+)
+
+
+def find_positions(adata: Any, name: str) -> NDArray[np.float64] | None:
+    """Positions in ``.obsm["spatial"]``, or in another place where these are the only ones.
+
+    Parameters
+    ----------
+    adata : AnnData
+    name : str
+        What messages call it.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_dims), or None if there are none
+
+    Raises
+    ------
+    ValueError
+        If `SPATIAL_KEY` is absent and there are several other places.
+
+    Warns
+    -----
+    UserWarning
+        If positions are taken from another place.
+    """
+    if SPATIAL_KEY in adata.obsm:
+        return np.asarray(adata.obsm[SPATIAL_KEY], dtype=np.float64)
+    places = {f".obsm[{key!r}]": adata.obsm[key] for key in OTHER_KEYS if key in adata.obsm}
+    for pair in OTHER_COLUMNS:
+        if set(pair) <= set(adata.obs):
+            places[f".obs[{list(pair)}]"] = adata.obs[list(pair)]
+    if len(places) > 1:
+        raise ValueError(
+            f"{name} has no .obsm[{SPATIAL_KEY!r}], and positions may be in "
+            f"{' or '.join(places)}. Put those that you mean into "
+            f".obsm[{SPATIAL_KEY!r}], or name a key of .obsm by spatial_key=."
+        )
+    for place, positions in places.items():
+        warnings.warn(
+            f"{name} has no .obsm[{SPATIAL_KEY!r}], so positions are taken from {place}. "
+            f"Put others into .obsm[{SPATIAL_KEY!r}] if these are not the ones.",
+            UserWarning,
+            stacklevel=2,
+        )
+        return np.asarray(positions, dtype=np.float64)
+    return None
+
+
+def is_located(coords: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether all coordinates of a cell are finite.
+
+    Parameters
+    ----------
+    coords : ndarray of shape (n_cells, n_dims)
+
+    Returns
+    -------
+    ndarray of shape (n_cells,), dtype bool
+    """
+    return np.isfinite(coords).all(axis=1)
+
+
+def located_cells(data: Bunch, name: str, verb: str) -> Bunch:
+    """The cells of a reference that have a position.
+
+    Parameters
+    ----------
+    data : Bunch
+        What `read_sections` returns, with positions.
+    name : str
+        What messages call it.
+    verb : str
+        What is not done with the other cells, such as ``"fitted"``.
+
+    Returns
+    -------
+    Bunch
+
+    Raises
+    ------
+    ValueError
+        If no cell has a position.
+
+    Warns
+    -----
+    UserWarning
+        If some cells have none.
+    """
+    located = is_located(data.coords)
+    if located.all():
+        return data
+    n_lost, n_cells = int((~located).sum()), len(located)
+    if n_lost == n_cells:
+        raise ValueError(
+            f"all {n_cells} positions of {name} are NaN or infinite. Name positions that are "
+            "known by spatial_key=."
+        )
+    rows = np.flatnonzero(~located)[:3].tolist()
+    first = ", ".join(f"{row} ({data.obs_names[row]})" for row in rows)
+    more = ", ..." if n_lost > len(rows) else ""
+    warnings.warn(
+        f"{n_lost} of {n_cells} cells of {name} have a position that is NaN or infinite, and are "
+        f"not {verb}: rows {first}{more}. Give their positions, or drop these cells.",
+        UserWarning,
+        stacklevel=2,
+    )
+    per_cell = ("X", "coords", "sections", "obs_names")
+    return Bunch(**data | {key: data[key][located] for key in per_cell})
