@@ -82,7 +82,7 @@ def is_located(coords: NDArray[np.float64]) -> NDArray[np.bool_]:
     -------
     ndarray of shape (n_cells,), dtype bool
     """
-    located: NDArray[np.bool_] = np.isfinite(coords).all(axis=1)
+    located: NDArray[np.bool_] = np.all(np.isfinite(coords), axis=1)
     return located
 
 
