@@ -82,7 +82,8 @@ def is_located(coords: NDArray[np.float64]) -> NDArray[np.bool_]:
     -------
     ndarray of shape (n_cells,), dtype bool
     """
-    return np.isfinite(coords).all(axis=1)
+    located: NDArray[np.bool_] = np.all(np.isfinite(coords), axis=1)
+    return located
 
 
 def located_cells(data: Bunch, name: str, verb: str) -> Bunch:
