@@ -230,6 +230,16 @@ def test_damaged_model(files, capsys, damage):
     assert message.startswith("model.joblib is not a model file, or is damaged")
 
 
+def test_a_model_called_a_pickle_is_written_as_one(files, capsys):
+    argv = ["fit", "section.h5ad", "-q", "--set", "max_epochs=1", "--set", "n_estimators=1"]
+    assert main([*argv, "-o", "own.joblib"]) == 0
+    assert main([*argv, "-o", "own.dpvae"]) == 0
+    assert isinstance(joblib.load("own.joblib"), SpatialModel)
+    for name in ("own.joblib", "own.dpvae"):
+        assert main(["evaluate", name, "section.h5ad", "-q"]) == 0
+    capsys.readouterr()
+
+
 def test_pickles_of_a_model_are_read_too(files, capsys):
     dumped = Path("model.joblib").read_bytes()
     Path("model.pkl").write_bytes(pickle.dumps(joblib.load("model.joblib")))
@@ -471,7 +481,6 @@ def test_fit_several_files_with_progress(files, capsys):
         (["--section-key", "slide"], "section_key='slide'; .obs has 'section', 'age'"),
         (["--spatial-key", "xy"], "spatial_key='xy'; .obsm has 'spatial'"),
         (["-o", "."], "is a folder; name a file"),
-        (["-o", "m.joblib"], "models are not written as pickles; use m.dpvae"),
     ],
 )
 def test_fit_errors(files, capsys, argv, message):

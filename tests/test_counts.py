@@ -83,7 +83,8 @@ def test_three_ways_are_one(counts, container):
     found = LogNormalizer().fit_transform(given)
     np.testing.assert_array_equal(dense(found), expected)
 
-    layer = StandardizedCounts(median_library_size(given), np.zeros(5), np.ones(5))
+    layer = StandardizedCounts(5)
+    layer.start_at(median_library_size(given), np.zeros(5), np.ones(5))
     in_torch = layer(torch.as_tensor(counts)).numpy()
     np.testing.assert_allclose(in_torch, expected, rtol=1e-6)
 

@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.utils import Bunch
 
 from .. import anndata as dpa
-from .._persistence import save
 from .._spatial_model import SpatialModel
 from .._utils.files import replacing
 from .._utils.optional import import_optional
@@ -18,7 +17,7 @@ from ..datasets import read_sections
 from ..datasets._positions import located_cells
 from ..datasets._readers import SPATIAL_KEY, read_h5ad
 from ..pipeline import make_spatial_pipeline
-from ._files import check_model_output, check_output, load_model, write_csv
+from ._files import check_output, load_model, save_model, write_csv
 from ._scores import print_scores, scores
 
 # Column of labels that is taken away again before results are written.
@@ -27,7 +26,7 @@ _BY_FILE = "dpvae_file"
 
 def fit(arguments: Namespace) -> None:
     """Fit the recommended pipeline on one or several references and save it."""
-    output = check_model_output(arguments.output)
+    output = check_output(arguments.output)
     keys = {name: getattr(arguments, name) for name in ("layer", "spatial_key", "section_key")}
     reference = read_sections(arguments.reference, **keys)
     if reference.coords is None:
@@ -52,7 +51,7 @@ def fit(arguments: Namespace) -> None:
     # Whoever loads the model need not see a progress bar.
     pipeline.set_params(dpvae__verbose=0)
     model = SpatialModel.of(pipeline, reference.X, reference.genes, unit=arguments.unit, **keys)
-    save(model, output)
+    save_model(model, output)
     print(f"fitted in {time.perf_counter() - start:.0f} s; wrote {output}")
 
 

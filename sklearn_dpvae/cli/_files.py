@@ -7,7 +7,7 @@ from pathlib import Path
 import joblib
 import numpy as np
 
-from .._persistence import load
+from .._persistence import load, save
 from .._spatial_model import SpatialModel, as_spatial_model
 from .._utils.files import replacing
 
@@ -28,14 +28,13 @@ def check_output(path: str, suffixes: tuple[str, ...] = ()) -> Path:
     return output
 
 
-def check_model_output(path: str) -> Path:
-    """As `check_output`, for a model, which is never written as a pickle."""
-    output = check_output(path)
-    if output.suffix in PICKLES:
-        raise ValueError(
-            f"--output {path}: models are not written as pickles; use {output.stem}.dpvae"
-        )
-    return output
+def save_model(model: SpatialModel, path: Path) -> None:
+    """Write a model: as a file that runs no code, or as a pickle if it is called one."""
+    if path.suffix not in PICKLES:
+        save(model, path)
+        return
+    with replacing(path) as scratch:
+        joblib.dump(model, scratch)
 
 
 def load_model(path: str) -> SpatialModel:

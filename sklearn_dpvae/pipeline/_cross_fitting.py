@@ -6,6 +6,7 @@ fitted anew without a part of the cells, which it then places; each part in turn
 calibrate the radii. Imports the regressor and this folder's steps.
 """
 
+import warnings
 from numbers import Integral
 from typing import Any
 
@@ -65,7 +66,11 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
         left_out = folds[known.rows] == fold
         test, others = known.rows[left_out], known.rows[~left_out]
         chain = _light_copy(pipeline, len(train), seed=rng.randint(np.iinfo(np.int32).max))
-        chain.fit(_safe_indexing(X, train), _safe_indexing(y, train), **_rows(X, params, train))
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # The fit of the whole has said it.
+            chain.fit(
+                _safe_indexing(X, train), _safe_indexing(y, train), **_rows(X, params, train)
+            )
 
         inputs, keywords = _seen_by_the_last(chain, X, labels, test)
         placed = chain._final_estimator.predict(inputs, **keywords).reshape(len(test), -1)
