@@ -20,7 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 from ._regressor import DPVAESpatialRegressor
 from ._utils.validation import check_sections
 from .decomposition import SpatialPCA
-from .pipeline import SpatialPipeline
+from .pipeline._steps import transform_by
 
 __all__ = ["gene_importances", "marker_genes"]
 
@@ -129,7 +129,7 @@ def gene_importances(
             break
         n_apart += 1
     if n_apart:
-        X = _apply(transformers[:n_apart], X, sections)
+        X, _ = transform_by(transformers[:n_apart], X, sections)
     for step in transformers[:n_apart]:
         if isinstance(step, SelectorMixin):
             names = names[step.get_support()]
@@ -140,7 +140,7 @@ def gene_importances(
 
     inputs = [X]
     for step in transformers[n_apart:]:
-        inputs.append(_dense(_apply([step], inputs[-1], labels)))
+        inputs.append(_dense(transform_by([step], inputs[-1], labels)[0]))
     jacobian = _position_gradients(regressor, inputs.pop(), labels)
     for step, before in zip(transformers[n_apart:][::-1], inputs[::-1], strict=True):
         jacobian = _pull_back(step, before, jacobian, labels)
@@ -232,12 +232,6 @@ def _check_names(genes: ArrayLike | None, n_features: int) -> NDArray[Any]:
     return names
 
 
-def _apply(steps: list, X: Any, sections: ArrayLike | None) -> Any:
-    return SpatialPipeline([(str(i), step) for i, step in enumerate(steps)]).transform(
-        X, sections=sections
-    )
-
-
 def _dense(X: Any) -> NDArray[np.float64]:
     return np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
 
@@ -324,9 +318,9 @@ def _pull_back_by_differences(
     for g in range(X.shape[1]):
         h = _STEP * (spread[g] if spread[g] > 0 else 1.0)
         moved[:, g] = X[:, g] + h
-        ahead = _dense(_apply([step], moved, sections))
+        ahead = _dense(transform_by([step], moved, sections)[0])
         moved[:, g] = X[:, g] - h
-        change = (ahead - _dense(_apply([step], moved, sections))) / (2 * h)
+        change = (ahead - _dense(transform_by([step], moved, sections)[0])) / (2 * h)
         moved[:, g] = X[:, g]
         slopes[:, :, g] = np.einsum("ndk,nk->nd", jacobian, change)
     return slopes

@@ -313,12 +313,11 @@ class SpatialModel:
             if hasattr(part, "compute"):  # dask
                 part = part.compute()
             part = part if sparse.issparse(part) else np.asarray(part)
-            if start:  # The first block was said to be on another scale. `answers` undoes this.
+            if start:
+                # The first block has said what is wrong with all. `answers` undoes these filters.
                 warnings.filterwarnings("ignore", message="X (looks log|holds whole numbers)")
-            with warnings.catch_warnings():
-                if start:  # The first block has said which genes are missing.
-                    warnings.filterwarnings("ignore", message=".* genes are missing in the query")
-                part, _ = self.align(part, genes, min_share=min_share)
+                warnings.filterwarnings("ignore", message=".* genes are missing in the query")
+            part, _ = self.align(part, genes, min_share=min_share)
             yield rows, part
 
 
