@@ -19,7 +19,8 @@ from ._spatial_model import CHUNK_SIZE, SpatialModel, as_spatial_model
 from ._utils.counts import kind_of_values
 from ._utils.routing import routing_is_on, takes
 from .datasets import read_sections
-from .datasets._genes import make_unique, quote
+from .datasets._gene_matching import quote
+from .datasets._genes import MIN_SHARE, make_unique, other_names
 from .datasets._positions import located_cells
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
 from .pipeline import make_spatial_pipeline
@@ -65,8 +66,9 @@ def fit(
     Returns
     -------
     SpatialModel
-        The fitted pipeline with the names of the genes, the layer and the keys. Identifiers of
-        genes come from the column ``gene_ids`` of ``.var``, where there is one.
+        The fitted pipeline with the names of the genes, the layer and the keys. Other names of
+        genes come from a column of ``.var``, such as ``gene_ids`` or ``gene_name``, where there
+        is one.
 
     Raises
     ------
@@ -142,15 +144,16 @@ def predict(
     section_key: str | None = "auto",
     anchors_key: str | None = None,
     key_added: str = "dpvae",
-    min_share: float = 0.5,
+    min_share: float = MIN_SHARE,
     chunk_size: int = CHUNK_SIZE,
     copy: bool = False,
 ) -> Any:
     """Place the cells of an AnnData, and write the positions into it.
 
-    Genes are matched by name, and those that the model does not know are dropped. A warning counts
-    those that the query lacks. Where `SectionScaler` z-scores them, they are taken to have the
-    mean of the reference, else to be 0.
+    Genes are matched by identifiers and names, see `align_genes`, and those that the model does
+    not know are dropped. A warning counts those that the query lacks of the genes that the model
+    selected. Where `SectionScaler` z-scores them, they are taken to have the mean of the
+    reference, else to be 0.
 
     Parameters
     ----------
@@ -170,8 +173,8 @@ def predict(
         Known positions come back as they are, and the others are solved for with them.
     key_added : str, default="dpvae"
         Part of the names of what is written.
-    min_share : float, default=0.5
-        Share of the model's genes, between 0 and 1, that the query must have.
+    min_share : float, default=0.05
+        Share of the genes that the model selected, between 0 and 1, that the query must have.
     chunk_size : int, default=10_000
         Rows that are read and preprocessed at a time.
     copy : bool, default=False
@@ -198,12 +201,13 @@ def predict(
     TypeError
         If the model does not know the names of its genes.
     ValueError
-        If a layer or key is not there, or too few genes are common to both.
+        If a layer or key is not there, or the query has too few of the selected genes.
 
     Warns
     -----
     UserWarning
-        If the query lacks genes, or has names of genes more than once.
+        If the query lacks selected genes, has names of genes more than once, or genes are matched
+        by other than equal names.
 
     See Also
     --------
@@ -223,10 +227,11 @@ def predict(
         adata = adata.copy()
     layer = model.layer if layer == "auto" else layer
     X, genes = find_expression(adata, "adata", layer)
-    genes = _unique(genes)
+    genes, gene_ids = _unique(genes), _gene_ids(adata, layer)
     found = model.answers(
         X,
         genes=genes,
+        gene_ids=gene_ids,
         sections=_sections(adata, section_key, model.section_key),
         anchors=_anchors(adata, anchors_key),
         min_share=min_share,
@@ -237,7 +242,7 @@ def predict(
         adata.obsm[f"X_{key_added}"] = found.latents
     if found.std is not None:
         adata.obs[f"{key_added}_std"] = found.std
-    adata.uns[key_added] = _provenance(model, genes, layer)
+    adata.uns[key_added] = _provenance(model, found.missing, layer)
     return adata if copy else None
 
 
@@ -265,9 +270,9 @@ def _layer_of_counts(adata: Any) -> str | None:
 
 
 def _gene_ids(adata: Any, layer: str | None) -> np.ndarray | None:
+    """Other names of the genes that `layer` has."""
     from_raw = layer == "raw" and layer not in adata.layers and adata.raw is not None
-    table = adata.raw.var if from_raw else adata.var
-    return np.asarray(table["gene_ids"]) if "gene_ids" in table else None
+    return other_names(adata.raw.var if from_raw else adata.var)
 
 
 def _unique(names: Any) -> np.ndarray:
@@ -326,7 +331,7 @@ def _labels_for_fit(pipeline: Any, sections: np.ndarray | None) -> dict[str, Any
     return {}
 
 
-def _provenance(model: SpatialModel, genes: np.ndarray, layer: str | None) -> dict[str, Any]:
+def _provenance(model: SpatialModel, missing: Any, layer: str | None) -> dict[str, Any]:
     """Where results come from, in types that .h5ad files hold."""
     params = {
         name: value
@@ -339,7 +344,7 @@ def _provenance(model: SpatialModel, genes: np.ndarray, layer: str | None) -> di
         "estimator": type(model.pipeline).__name__,
         "params": json.dumps(params, default=repr),
         "genes": model.genes,
-        "n_genes_missing": int((~np.isin(model.genes, genes)).sum()),
+        "n_genes_missing": int(missing.sum()),
         "layer": "X" if layer is None else layer,
         "unit": model.unit or "unknown",
     }

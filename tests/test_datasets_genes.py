@@ -1,5 +1,7 @@
 """Alignment of genes by name, dense and sparse alike."""
 
+import warnings
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -99,12 +101,75 @@ def test_dense_and_sparse_agree_and_match_by_name(data):
 
 def test_too_few_in_common_names_some_of_each(counts):
     with pytest.raises(ValueError, match=r"only 1 of the reference's 4 genes.*b, c, e.*a, x, y"):
-        align_genes(counts[:, :3], ["a", "x", "y"], ["a", "b", "c", "e"])
+        align_genes(counts[:, :3], ["a", "x", "y"], ["a", "b", "c", "e"], min_share=0.5)
 
 
-def test_case_that_differs_is_pointed_out(counts):
-    with pytest.raises(ValueError, match="3 would match regardless of case"):
-        align_genes(counts, ["GAD1", "SST", "MBP", "VIP"], ["Gad1", "Sst", "Mbp"])
+REFERENCE = ["Gad1", "Sst", "Mbp", "H2-K1"]
+ENSEMBL = ["ENSMUSG00000000001", "ENSMUSG00000000002", "ENSMUSG00000000003", "ENSMUSG00000000004"]
+
+
+@pytest.mark.parametrize(
+    ("query", "reference"),
+    [
+        (["GAD1", "SST", "MBP", "H2-K1"], REFERENCE),
+        (["Gad1 ", "Sst", " Mbp", "H2_K1"], REFERENCE),
+        (["mm10___Gad1", "mm10___Sst", "mm10___Mbp", "mm10___H2-K1"], REFERENCE),
+        ([f"{name}.{i}" for i, name in enumerate(ENSEMBL)], ENSEMBL),
+        (ENSEMBL, [f"{name}.7" for name in ENSEMBL]),
+        ([f"{name}.3" for name in ENSEMBL], [f"{name}.{i + 2}" for i, name in enumerate(ENSEMBL)]),
+    ],
+)
+def test_names_that_are_spelled_differently_match_with_a_warning(counts, query, reference):
+    order = [2, 0, 3, 1]
+    with pytest.warns(UserWarning, match="spelled differently") as seen:
+        found = align_genes(counts[:, order], np.array(query)[order], reference)
+    np.testing.assert_array_equal(found, counts)
+    assert len(seen) == 1
+    assert "missing" not in str(seen[0].message)
+
+
+def test_an_ambiguous_spelling_matches_nothing(counts):
+    """SST may be Sst or sst, and Sst itself is there."""
+    with pytest.warns(UserWarning, match="1 of the reference's 3 genes are missing.*: SST"):
+        found = align_genes(counts, ["Gad1", "Sst", "sst", "Vip"], ["SST", "Gad1", "Vip"])
+    np.testing.assert_array_equal(found, np.column_stack([0 * counts[:, 0], counts[:, [0, 3]]]))
+
+
+def test_identifiers_tell_genes_of_one_symbol_apart(counts):
+    """The order of the two TBCE is another one in the query."""
+    names, ids = ["TBCE", "TBCE-1", "Sst", "Gad1"], ["E1", "E2", "E3", "E4"]
+    order = [1, 0, 3, 2]
+    their_names = ["TBCE", "TBCE-1", "Gad1", "Sst"]
+    theirs = np.array(ids)[order]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        found = align_genes(
+            counts[:, order], their_names, names, gene_ids=theirs, reference_ids=ids
+        )
+    np.testing.assert_array_equal(found, counts)
+    with pytest.warns(UserWarning, match=r"2 names stand for.* \(TBCE, TBCE-1\), and were not"):
+        found = align_genes(counts[:, order], their_names, names)
+    np.testing.assert_array_equal(found, counts * [0, 0, 1, 1])
+    with pytest.warns(UserWarning, match=r"2 names stand for .* matched by their place"):
+        align_genes(counts, names, names)
+    # What only looks like a number at the end is a name.
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        align_genes(counts, ["NKX2-1", "NKX2-5", "a", "b"], ["NKX2-5", "NKX2-1"])
+
+
+def test_names_match_identifiers_with_a_warning(counts):
+    with pytest.warns(UserWarning, match="4 genes were matched by the identifiers of the query"):
+        found = align_genes(counts, ENSEMBL, REFERENCE[::-1], gene_ids=REFERENCE)
+    np.testing.assert_array_equal(found, counts[:, ::-1])
+    with pytest.warns(UserWarning, match="by the names of the query as the identifiers"):
+        found = align_genes(counts, ENSEMBL, REFERENCE, reference_ids=ENSEMBL)
+    np.testing.assert_array_equal(found, counts)
+
+
+def test_dates_of_a_spreadsheet_are_named(counts):
+    with pytest.warns(UserWarning, match=r"2 names of the query look like dates.*2-Sep, 1-Mar"):
+        align_genes(counts, ["2-Sep", "1-Mar", "a", "b"], ["Sept2", "March1", "a", "b"])
 
 
 @pytest.mark.parametrize(
@@ -113,13 +178,14 @@ def test_case_that_differs_is_pointed_out(counts):
         ((list("abca"), list("ab")), r"genes has 1 name\(s\) more than once \(a\)"),
         ((list("abcd"), list("aab")), "reference_genes has 1 name"),
         ((list("abc"), list("ab")), "genes has 3 names but X has 4 columns"),
+        ((list("abcd"), list("ab"), ["one"]), r"gene_ids has shape \(1,\), but there are 4"),
         ((list("abcd"), []), "reference_genes must be a non-empty list"),
         (("abcd", list("ab")), "genes must be a non-empty list"),
     ],
 )
 def test_bad_names(counts, arguments, message):
     with pytest.raises(ValueError, match=message):
-        align_genes(counts, *arguments)
+        align_genes(counts, *arguments[:2], gene_ids=next(iter(arguments[2:]), None))
 
 
 @pytest.mark.parametrize(
@@ -136,7 +202,6 @@ def test_bad_settings(counts, setting, message):
 def test_made_unique_like_anndata(names):
     anndata_utils = pytest.importorskip("anndata.utils")
     pandas = pytest.importorskip("pandas")
-    import warnings
 
     unique, repeated = make_unique(names)
     assert len(set(unique.tolist())) == len(names)

@@ -105,6 +105,33 @@ def test_missing_genes_are_said_once_and_handed_on(model, pipeline, tissue):
         model.predict(X, genes=genes, min_share=0.95)
 
 
+def test_the_share_is_that_of_the_selected_genes(tissue):
+    """A panel has few of the genes of a transcriptome, and enough of those that are used."""
+    pipeline = make_spatial_pipeline(n_top_genes=10, **SMALL).fit(tissue.X, tissue.coords)
+    model = SpatialModel.of(pipeline, tissue.X, tissue.genes)
+    selected = np.flatnonzero(model.selected)
+    np.testing.assert_array_equal(selected, pipeline["genes"].get_support(indices=True))
+    X = tissue.X[:, selected[:6]]
+    with pytest.warns(UserWarning, match="4 of the model's 10 genes are missing in the query"):
+        model.predict(X, genes=tissue.genes[selected[:6]], min_share=0.6)
+    with pytest.raises(ValueError, match=r"only 6 of the model's 10 genes .* min_share=0\.7"):
+        model.predict(X, genes=tissue.genes[selected[:6]], min_share=0.7)
+    with pytest.raises(ValueError, match="only 0 of the model's 10"):
+        model.predict(tissue.X[:, ~model.selected], genes=tissue.genes[~model.selected],
+                      min_share=0)  # fmt: skip
+
+
+def test_genes_are_found_by_identifiers(pipeline, tissue):
+    ids = np.array([f"ENSG{i:011}" for i in range(60)])
+    model = SpatialModel.of(pipeline, tissue.X, tissue.genes, gene_ids=ids)
+    expected = model.predict(tissue.X)
+    order = np.random.default_rng(0).permutation(60)
+    found = model.predict(
+        tissue.X[:, order], genes=np.array([f"g{i}" for i in range(60)]), gene_ids=ids[order]
+    )
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_any_pipeline_will_do(tissue):
     pipeline = make_pipeline(LogNormalizer(), KNeighborsRegressor(5))
     model = SpatialModel.of(pipeline.fit(tissue.X, tissue.coords), tissue.X, tissue.genes)

@@ -29,11 +29,14 @@ class Answers:
         Standard deviation along each axis, where the estimator has one.
     latents : ndarray of shape (n_cells, n_components), optional
         Latent means, where they are asked for and the estimator has `transform`.
+    missing : ndarray of shape (n_genes,), dtype bool, optional
+        Genes of the model that the query was not measured for.
     """
 
     coords: NDArray[Any]
     std: NDArray[Any] | None = None
     latents: NDArray[Any] | None = None
+    missing: NDArray[np.bool_] | None = None
 
 
 def answer(

@@ -2,20 +2,22 @@
 
 import warnings
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator
-from sklearn.utils import gen_batches
+from sklearn.pipeline import Pipeline
+from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_is_fitted
 
 from .. import __version__
 from .._fitted.counts import median_library_size
-from ..datasets import align_genes
-from ..datasets._genes import make_unique, quote
+from ..datasets._gene_matching import quote
+from ..datasets._genes import MIN_SHARE, find_columns, make_unique, take_columns
+from ..pipeline._steps import select_genes, transformers
 from .answers import Answers, answer
 
 CHUNK_SIZE = 10_000
@@ -37,7 +39,7 @@ class SpatialModel:
     genes : array-like of shape (n_genes,)
         Names of the columns that it takes, in order and without duplicates.
     gene_ids : array-like of shape (n_genes,), default=None
-        Their identifiers, such as those of Ensembl.
+        Their other names: identifiers such as those of Ensembl, or symbols.
     whole_counts : bool, default=None
         Whether it was fitted on whole numbers, none of them negative.
     median_depth : float, default=None
@@ -166,8 +168,22 @@ class SpatialModel:
         """Number of genes."""
         return len(self.genes)
 
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """Genes that the steps of the pipeline select, a mask of shape (n_genes,)."""
+        pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
+        steps = transformers(pipeline) if isinstance(pipeline, Pipeline) else []
+        selected = np.zeros(self.n_genes, dtype=bool)
+        selected[select_genes(steps, np.arange(self.n_genes)[None])[0]] = True
+        return selected
+
     def align(
-        self, X: Any, genes: ArrayLike, *, min_share: float = 0.5
+        self,
+        X: Any,
+        genes: ArrayLike,
+        *,
+        gene_ids: ArrayLike | None = None,
+        min_share: float = MIN_SHARE,
     ) -> tuple[Any, NDArray[np.bool_]]:
         """Bring the columns of a query into the order of the model's genes.
 
@@ -176,8 +192,10 @@ class SpatialModel:
         X : {array-like, sparse matrix} of shape (n_cells, n_query_genes)
         genes : array-like of shape (n_query_genes,)
             Names of the columns of `X`.
-        min_share : float, default=0.5
-            Share of the model's genes, between 0 and 1, that the query must have.
+        gene_ids : array-like of shape (n_query_genes,), default=None
+            Other names of the columns, such as identifiers of Ensembl.
+        min_share : float, default=0.05
+            Share of the genes that the model selected, between 0 and 1, that the query must have.
 
         Returns
         -------
@@ -189,15 +207,36 @@ class SpatialModel:
         Raises
         ------
         ValueError
-            If too few genes are common to both.
+            If too few of the selected genes, or none of them, are in the query.
 
         Warns
         -----
         UserWarning
-            If the query lacks genes.
+            If the query lacks selected genes, or genes are matched by other than equal names.
         """
-        aligned = align_genes(X, genes, self.genes, min_share=min_share)
-        return aligned, ~np.isin(self.genes, np.asarray(genes).astype(str))
+        X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
+        columns = self.columns(X, genes, gene_ids, min_share)
+        return take_columns(X, columns), columns < 0
+
+    def columns(
+        self, X: Any, genes: ArrayLike, gene_ids: ArrayLike | None, min_share: float
+    ) -> NDArray[np.intp]:
+        """Column of a query for each gene of the model, -1 where there is none; see `align`."""
+        n_names = len(np.asarray(genes))
+        if n_names != X.shape[1]:
+            raise ValueError(
+                f"genes has {n_names} names but X has {X.shape[1]} columns. Pass one name per "
+                "column."
+            )
+        return find_columns(
+            genes,
+            self.genes,
+            gene_ids=gene_ids,
+            reference_ids=self.gene_ids,
+            min_share=min_share,
+            needed=self.selected,
+            stacklevel=3,
+        )
 
     def predict(
         self,
@@ -205,14 +244,15 @@ class SpatialModel:
         *,
         genes: ArrayLike | None = None,
         sections: ArrayLike | None = None,
+        gene_ids: ArrayLike | None = None,
         anchors: Any = None,
-        min_share: float = 0.5,
+        min_share: float = MIN_SHARE,
     ) -> NDArray[Any]:
         """Predict positions.
 
         Parameters
         ----------
-        X, genes, sections, anchors, min_share
+        X, genes, sections, gene_ids, anchors, min_share
             See `answers`.
 
         Returns
@@ -224,6 +264,7 @@ class SpatialModel:
             X,
             genes=genes,
             sections=sections,
+            gene_ids=gene_ids,
             anchors=anchors,
             min_share=min_share,
             latents=False,
@@ -235,8 +276,9 @@ class SpatialModel:
         *,
         genes: ArrayLike | None = None,
         sections: ArrayLike | None = None,
+        gene_ids: ArrayLike | None = None,
         anchors: Any = None,
-        min_share: float = 0.5,
+        min_share: float = MIN_SHARE,
         chunk_size: int = CHUNK_SIZE,
         latents: bool = True,
     ) -> Answers:
@@ -252,10 +294,12 @@ class SpatialModel:
             have the genes of the model, in order.
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
+        gene_ids : array-like of shape (n_query_genes,), default=None
+            Other names of the columns, such as identifiers of Ensembl.
         anchors : tuple (indices, coords) or array-like of shape (n_cells, n_dims), default=None
             Known positions of some of the cells, see `DPVAESpatialRegressor.predict`.
-        min_share : float, default=0.5
-            Share of the model's genes, between 0 and 1, that the query must have.
+        min_share : float, default=0.05
+            Share of the genes that the model selected, between 0 and 1, that the query must have.
         chunk_size : int, default=10_000
             Rows that are read and preprocessed at a time.
         latents : bool, default=True
@@ -264,19 +308,19 @@ class SpatialModel:
         Returns
         -------
         Answers
-            With the attributes `coords`, `std` and `latents`; the last two are None where the
-            last step has none.
+            With the attributes `coords`, `std`, `latents` and `missing`, the genes that the
+            query lacks. `std` and `latents` are None where the last step has none.
 
         Raises
         ------
         ValueError
-            If too few genes are common to both, there are no cells, or the pipeline refuses
-            what it is given.
+            If too few of the selected genes are in the query, there are no cells, or the
+            pipeline refuses what it is given.
 
         Warns
         -----
         UserWarning
-            If the query lacks genes.
+            If the query lacks selected genes, or genes are matched by other than equal names.
         """
         check_is_fitted(self.pipeline)
         if hasattr(X, "obsm"):
@@ -291,34 +335,33 @@ class SpatialModel:
         X = X if hasattr(X, "shape") else np.asarray(X)
         if X.shape[0] == 0:
             raise ValueError("the query has no cells to place.")
+        columns = self.columns(X, names, gene_ids, min_share)
         with warnings.catch_warnings():
             # Genes were matched by name before.
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
-            return answer(
+            found = answer(
                 self.pipeline,
-                self._blocks(X, names, min_share, chunk_size),
-                ~np.isin(self.genes, names),
+                _blocks(X, columns, chunk_size),
+                columns < 0,
                 sections=None if sections is None else np.asarray(sections),
                 anchors=anchors,
                 latents=latents,
             )
+        return replace(found, missing=columns < 0)
 
-    def _blocks(
-        self, X: Any, genes: NDArray[np.str_], min_share: float, size: int
-    ) -> Iterator[tuple[slice, Any]]:
-        """Blocks of rows in memory, with the model's columns."""
-        for start in range(0, X.shape[0], size):
-            rows = slice(start, min(start + size, X.shape[0]))
-            part = X[rows]
-            if hasattr(part, "compute"):  # dask
-                part = part.compute()
-            part = part if sparse.issparse(part) else np.asarray(part)
-            if start:
-                # The first block has said what is wrong with all. `answers` undoes these filters.
-                warnings.filterwarnings("ignore", message="X (looks log|holds whole numbers)")
-                warnings.filterwarnings("ignore", message=".* genes are missing in the query")
-            part, _ = self.align(part, genes, min_share=min_share)
-            yield rows, part
+
+def _blocks(X: Any, columns: NDArray[np.intp], size: int) -> Iterator[tuple[slice, Any]]:
+    """Blocks of rows in memory, with the model's columns."""
+    for start in range(0, X.shape[0], size):
+        rows = slice(start, min(start + size, X.shape[0]))
+        part = X[rows]
+        if hasattr(part, "compute"):  # dask
+            part = part.compute()
+        part = part.tocsr() if sparse.issparse(part) else np.asarray(part)
+        if start:
+            # The first block has said what is wrong with all. `answers` undoes this filter.
+            warnings.filterwarnings("ignore", message="X (looks log|holds whole numbers)")
+        yield rows, take_columns(part, columns)
 
 
 def as_spatial_model(model: Any) -> SpatialModel:

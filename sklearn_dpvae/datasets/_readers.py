@@ -15,7 +15,8 @@ from sklearn.utils import Bunch
 
 from .._utils.optional import import_optional
 from .._utils.validation import check_sections, label_text
-from ._genes import align_genes, make_unique, quote
+from ._gene_matching import quote
+from ._genes import align_genes, make_unique
 from ._positions import SPATIAL_KEY, find_positions
 from ._section_labels import SECTION_KEY, warn_of_unnamed_sections
 from ._tenx import read_tenx

@@ -16,7 +16,7 @@ from scipy import io, sparse
 from sklearn.utils import Bunch
 
 from .._utils.optional import import_optional
-from ._genes import quote
+from ._gene_matching import quote
 
 GENE_EXPRESSION = "Gene Expression"
 
