@@ -18,7 +18,7 @@ from . import __version__
 from ._spatial_model import CHUNK_SIZE, SpatialModel, as_spatial_model
 from ._utils.counts import kind_of_values
 from ._utils.routing import routing_is_on, takes
-from .datasets import read_sections
+from .datasets import common_genes, read_sections
 from .datasets._gene_matching import quote
 from .datasets._genes import MIN_SHARE, make_unique, other_names
 from .datasets._positions import located_cells
@@ -36,6 +36,7 @@ def fit(
     spatial_key: str = SPATIAL_KEY,
     section_key: str | None = SECTION_KEY,
     unit: str | None = None,
+    query: Any = None,
     **pipeline_params: Any,
 ) -> SpatialModel:
     """Fit a pipeline on the cells of an AnnData and their positions.
@@ -60,6 +61,10 @@ def fit(
         SpatialData. With None, or where the default column is absent, there is one section.
     unit : str, default=None
         Unit of the positions, such as ``"µm"``, to be noted beside the predictions.
+    query : AnnData, default=None
+        Cells that are to be placed. The model is then fitted on the genes that both have, which
+        is better for a panel than to lack most of the genes of the model. Its expression is not
+        looked at.
     **pipeline_params : dict
         Parameters of `make_spatial_pipeline`, where `pipeline` is None.
 
@@ -75,7 +80,8 @@ def fit(
     TypeError
         If both a pipeline and parameters of one are given.
     ValueError
-        If a layer or key is not there (the message lists what is), or there are no positions.
+        If a layer or key is not there (the message lists what is), there are no positions, or
+        no gene is in both.
 
     Warns
     -----
@@ -121,6 +127,14 @@ def fit(
             f"{', '.join(adata.obs) or 'none'}."
         )
     data = located_cells(data, "adata", "fitted")
+    gene_ids = _gene_ids(adata, layer)
+    if query is not None:
+        from_raw = layer == "raw" and query.raw is not None and layer not in query.layers
+        names = (query.raw if from_raw else query).var_names
+        ids = _gene_ids(query, layer)
+        shared = common_genes(data.genes, names, gene_ids=gene_ids, query_ids=ids)
+        data.X, data.genes = data.X[:, shared], data.genes[shared]
+        gene_ids = None if gene_ids is None else np.asarray(gene_ids)[shared]
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
@@ -128,7 +142,7 @@ def fit(
         pipeline,
         data.X,
         data.genes,
-        gene_ids=_gene_ids(adata, layer),
+        gene_ids=gene_ids,
         unit=unit,
         layer=layer,
         spatial_key=spatial_key,

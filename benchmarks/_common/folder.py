@@ -253,7 +253,9 @@ def sum_to_spots(X, coords, sections):
     middles = np.empty_like(coords)
     for code, section in enumerate(np.unique(sections)):
         rows = np.flatnonzero(sections == section)
-        farthest = NearestNeighbors(n_neighbors=_N_NEAREST).fit(coords[rows]).kneighbors()[0][:, -1]
+        farthest = (
+            NearestNeighbors(n_neighbors=_N_NEAREST).fit(coords[rows]).kneighbors()[0][:, -1]
+        )
         area_of_cell = np.pi * np.median(farthest) ** 2 / _N_NEAREST
         side = np.sqrt(_CELLS_PER_SPOT * area_of_cell)
         squares = np.floor((coords[rows] - coords[rows].min(axis=0)) / side)

@@ -120,16 +120,22 @@ _WHOLE = {
     "embryo cells 2>3": PRESETS["cells"]["embryo cells 2>3"],
     "heart 5>6": ("human_heart_st:5_CN74_E1_HE > 6_CN74_E2_HE", ()),
 }
-PRESETS["part"] = {
-    f"{label} with {part} query": (f"{text} with {part} query", dropped)
-    for label, (text, dropped) in _WHOLE.items()
-    for part in _PARTS
-} | {
-    "embryo spots with one cell type": (
-        f"{_EMBRYO}:embryo2_part2 spots with most frequent celltype query",
-        (),
-    )
-}
+PRESETS["part"] = (
+    {
+        "heart 5>6": _WHOLE["heart 5>6"],
+    }
+    | {
+        f"{label} with {part} query": (f"{text} with {part} query", dropped)
+        for label, (text, dropped) in _WHOLE.items()
+        for part in _PARTS
+    }
+    | {
+        "embryo spots with one cell type": (
+            f"{_EMBRYO}:embryo2_part2 spots with most frequent celltype query",
+            (),
+        )
+    }
+)
 PRESETS["depth"] = {
     f"{label} with 20% query counts": (
         f"{PRESETS['ten'][label][0]} with 20% query counts",

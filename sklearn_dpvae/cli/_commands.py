@@ -13,7 +13,7 @@ from .. import anndata as dpa
 from .._spatial_model import SpatialModel
 from .._utils.files import replacing
 from .._utils.optional import import_optional
-from ..datasets import read_sections
+from ..datasets import common_genes, read_sections
 from ..datasets._positions import located_cells
 from ..datasets._readers import SPATIAL_KEY, read_h5ad
 from ..pipeline import make_spatial_pipeline
@@ -35,6 +35,10 @@ def fit(arguments: Namespace) -> None:
             "a reference needs them (see --spatial-key)"
         )
     reference = located_cells(reference, " ".join(arguments.reference), "fitted")
+    if arguments.query_genes is not None:
+        query_genes = read_sections(arguments.query_genes, section_key=None).genes
+        shared = common_genes(reference.genes, query_genes)
+        reference.X, reference.genes = reference.X[:, shared], reference.genes[shared]
     labels = np.unique(reference.sections)
     n_cells, n_genes = reference.X.shape
     _report(arguments, f"fitting {n_cells:,} cells x {n_genes:,} genes, {len(labels)} section(s)")

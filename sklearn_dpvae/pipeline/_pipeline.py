@@ -16,6 +16,7 @@ from sklearn.utils.metaestimators import available_if
 from .._network.likelihoods import COUNT_LIKELIHOODS
 from .._utils.routing import routing_is_on, takes
 from ._cross_fitting import check_n_folds, cross_fit
+from ._genes import GeneTable, for_steps
 from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
 
 
@@ -110,9 +111,13 @@ class SpatialPipeline(Pipeline):
         self.n_calibration_folds = n_calibration_folds
 
     # The steps make the requests; the pipeline only passes metadata on.
-    __metadata_request__fit: ClassVar = dict.fromkeys(("sections", "batch", "counts"), UNUSED)
+    __metadata_request__fit: ClassVar = dict.fromkeys(
+        ("sections", "batch", "counts", "genes", "query_genes"), UNUSED
+    )
     __metadata_request__partial_fit: ClassVar = __metadata_request__fit
-    __metadata_request__predict: ClassVar = dict.fromkeys(("sections", "missing_genes"), UNUSED)
+    __metadata_request__predict: ClassVar = dict.fromkeys(
+        ("sections", "genes", "missing_genes"), UNUSED
+    )
     __metadata_request__transform: ClassVar = __metadata_request__predict
     __metadata_request__score: ClassVar = __metadata_request__predict
 
@@ -124,6 +129,8 @@ class SpatialPipeline(Pipeline):
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: Any = None,
+        genes: ArrayLike | None = None,
+        query_genes: ArrayLike | None = None,
         **params: Any,
     ) -> "SpatialPipeline":
         """Fit all steps.
@@ -141,17 +148,33 @@ class SpatialPipeline(Pipeline):
         counts : {array-like, sparse matrix} of shape (n_cells, n_counted_genes), default=None
             What a likelihood of counts explains. None takes `X`, restricted to the genes that
             the steps select.
+        genes : array-like of shape (n_genes,), default=None
+            Names of the columns of `X`; None takes those of a DataFrame. `predict` can then match
+            columns by name.
+        query_genes : array-like of shape (n_query_genes,), default=None
+            Names of the genes that queries will have. All steps are fitted on the genes that are
+            in both: a panel of a few hundred genes is then used whole, and depths are those of
+            the panel. None fits them on all columns.
         **params : dict
             Other parameters of steps, as `sklearn.pipeline.Pipeline.fit` takes them.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If `query_genes` has none of the genes, or a step refuses what it is given.
         """
+        table = GeneTable.of(X, genes, query_genes)
+        X = X if table is None else table.restrict(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
-            return super().fit(X, y, **params)
+            super().fit(X, y, **params)
+        self.gene_table_ = table
+        return self
 
     @available_if(_plain_pipeline_has("fit_transform"))
     def fit_transform(
@@ -162,23 +185,29 @@ class SpatialPipeline(Pipeline):
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: Any = None,
+        genes: ArrayLike | None = None,
+        query_genes: ArrayLike | None = None,
         **params: Any,
     ) -> Any:
         """Fit all steps and return what the last one makes of `X`.
 
         Parameters
         ----------
-        X, y, sections, batch, counts, **params
+        X, y, sections, batch, counts, genes, query_genes, **params
             See `fit`.
 
         Returns
         -------
         ndarray of shape (n_cells, n_components)
         """
+        table = GeneTable.of(X, genes, query_genes)
+        X = X if table is None else table.restrict(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
-            return super().fit_transform(X, y, **params)
+            transformed = super().fit_transform(X, y, **params)
+        self.gene_table_ = table
+        return transformed
 
     @available_if(_final_step_has("partial_fit"))
     def partial_fit(
@@ -189,6 +218,7 @@ class SpatialPipeline(Pipeline):
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: Any = None,
+        genes: ArrayLike | None = None,
         **params: Any,
     ) -> "SpatialPipeline":
         """Fine-tune the last step on located cells of another section.
@@ -203,6 +233,8 @@ class SpatialPipeline(Pipeline):
             Positions, with NaN in the rows of cells that are not located. The last step is not
             trained on these cells. But where sections are z-scored by their own statistics
             (``query="new_section"``), they count among the cells of their section.
+        genes
+            See `predict`.
         **params : dict
             Other parameters of the last step's `partial_fit`, one value per cell.
 
@@ -210,12 +242,20 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        X, missing = for_steps(self, X, genes, None)
         params = _without_none(params, sections=sections, batch=batch, counts=counts)
         defaults = {}
         if self._explains_counts() and counts is None:
             defaults["counts"] = select_genes(transformers(self), X)
         return call_last_step(
-            self, "partial_fit", X, y, rows=located_rows(y), defaults=defaults, params=params
+            self,
+            "partial_fit",
+            X,
+            y,
+            missing=missing,
+            rows=located_rows(y),
+            defaults=defaults,
+            params=params,
         )
 
     @available_if(_plain_pipeline_has("predict"))
@@ -224,6 +264,7 @@ class SpatialPipeline(Pipeline):
         X: Any,
         *,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> Any:
@@ -234,6 +275,9 @@ class SpatialPipeline(Pipeline):
         X : {array-like, sparse matrix} of shape (n_cells, n_genes)
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
+        genes : array-like of shape (n_genes,), default=None
+            Names of the columns of `X`, in any order, where the pipeline was fitted with names.
+            Genes of the reference that are not among them are missing genes.
         missing_genes : array-like of shape (n_genes,), dtype bool, default=None
             Genes that the query was not measured for, whose columns in `X` are 0. They are
             treated as if they had the mean of the reference. Without this argument, zeros say
@@ -246,14 +290,21 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells, n_dims)
             Or what the last step's `predict` returns otherwise.
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        if routing_is_on() and missing_genes is None:
+        if routing_is_on() and missing is None:
             return super().predict(X, **params)
-        return call_last_step(self, "predict", X, missing=missing_genes, params=params)
+        return call_last_step(self, "predict", X, missing=missing, params=params)
 
     @available_if(_final_step_has("calibrate"))
     def calibrate(
-        self, X: Any, y: ArrayLike, *, sections: ArrayLike | None = None, **params: Any
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+        **params: Any,
     ) -> "SpatialPipeline":
         """Calibrate the last step's uncertainty on located cells that were not in the fit.
 
@@ -261,6 +312,8 @@ class SpatialPipeline(Pipeline):
         ----------
         X, y, sections
             See `partial_fit`.
+        genes
+            See `predict`.
         **params : dict
             Metadata that steps request for `predict` under other names.
 
@@ -268,8 +321,11 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        X, missing = for_steps(self, X, genes, None)
         params = _without_none(params, sections=sections)
-        return call_last_step(self, "calibrate", X, y, rows=located_rows(y), params=params)
+        return call_last_step(
+            self, "calibrate", X, y, missing=missing, rows=located_rows(y), params=params
+        )
 
     @available_if(_final_step_has("predict_radius"))
     def predict_radius(
@@ -278,6 +334,7 @@ class SpatialPipeline(Pipeline):
         *,
         level: float = 0.95,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> NDArray[np.float64]:
@@ -285,7 +342,7 @@ class SpatialPipeline(Pipeline):
 
         Parameters
         ----------
-        X, sections, missing_genes
+        X, sections, genes, missing_genes
             See `predict`.
         level : float, default=0.95
             The probability.
@@ -297,11 +354,12 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells,)
             Radii in tissue units.
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         return call_last_step(
             self,
             "predict_radius",
             X,
-            missing=missing_genes,
+            missing=missing,
             defaults={"level": level},
             params=_without_none(params, sections=sections),
         )
@@ -312,6 +370,7 @@ class SpatialPipeline(Pipeline):
         X: Any,
         *,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> Any:
@@ -319,7 +378,7 @@ class SpatialPipeline(Pipeline):
 
         Parameters
         ----------
-        X, sections, missing_genes
+        X, sections, genes, missing_genes
             See `predict`.
         **params : dict
             Metadata that steps request for `transform` under other names.
@@ -328,10 +387,11 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        if routing_is_on() and missing_genes is None:
+        if routing_is_on() and missing is None:
             return super().transform(X, **params)
-        return call_last_step(self, "transform", X, missing=missing_genes, params=params)
+        return call_last_step(self, "transform", X, missing=missing, params=params)
 
     @available_if(_plain_pipeline_has("score"))
     def score(
@@ -341,6 +401,7 @@ class SpatialPipeline(Pipeline):
         sample_weight: ArrayLike | None = None,
         *,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> float:
@@ -352,7 +413,7 @@ class SpatialPipeline(Pipeline):
             See `fit`.
         sample_weight : array-like of shape (n_cells,), default=None
             Weight of each row in the score.
-        missing_genes : array-like of shape (n_genes,), dtype bool, default=None
+        genes, missing_genes
             See `predict`.
         **params : dict
             Metadata that steps request for `score` under other names.
@@ -361,11 +422,12 @@ class SpatialPipeline(Pipeline):
         -------
         float
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        if routing_is_on() and missing_genes is None:
+        if routing_is_on() and missing is None:
             return super().score(X, y, sample_weight=sample_weight, **params)
         params = _without_none(params, sample_weight=sample_weight)
-        return call_last_step(self, "score", X, y, missing=missing_genes, params=params)
+        return call_last_step(self, "score", X, y, missing=missing, params=params)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Say what the steps request, for `partial_fit` as for the methods of any Pipeline.
