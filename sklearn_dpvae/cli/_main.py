@@ -135,7 +135,7 @@ def _add_fit(commands: Any) -> None:
         "a file is one section)",
     )
     parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
-    _add_query(parser, "default: same_section", default="same_section")
+    _add_query(parser, "default: auto", default="auto")
     parser.add_argument(
         "--query-genes",
         metavar="QUERY",
@@ -209,7 +209,7 @@ def _add_query(parser: argparse.ArgumentParser, note: str, default: str | None =
     parser.add_argument(
         "--query",
         dest="query_kind",
-        choices=["same_section", "new_section"],
+        choices=["auto", "same_section", "new_section"],
         default=default,
         help="whether queries come from the reference's own sections or from others, which are "
         f"z-scored by their own statistics ({note})",
