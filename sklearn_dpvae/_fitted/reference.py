@@ -7,6 +7,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from .._network.likelihoods import LIKELIHOODS
@@ -15,6 +16,9 @@ from .._training.reference import Matrix, ReferenceData
 from .._utils.validation import check_coords, check_sections, find_labels
 from .counts import check_counts, log_normalize
 from .model import FittedModel
+
+# Values of X whose squares, summed over genes, are float32 numbers.
+_LARGEST = 1e15
 
 
 def check_reference(
@@ -48,6 +52,7 @@ def check_reference(
         If anything does not fit the rest, or the model to go on from.
     """
     codes, labels = check_sections(sections, X.shape[0])
+    _check_values(X, codes, labels)
     coords = check_coords(y, codes, labels, name="y")
     if resume is not None and coords.shape[1] != resume.frames.n_dims:
         raise ValueError(
@@ -68,6 +73,26 @@ def check_reference(
         build_mask(mask, seen, coords, codes, labels),
         one_dimensional=np.ndim(y) == 1,
     )
+
+
+def _check_values(X: Matrix, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
+    """Raise where no network can learn from X, before one tries."""
+    highest, lowest = (float(getattr(X, name)()) for name in ("max", "min"))
+    if max(highest, -lowest) > _LARGEST:
+        raise ValueError(
+            f"X holds values as large as {max(highest, -lowest):g}; networks compute in float32, "
+            f"in which squares of values beyond {_LARGEST:g} are infinite. Scale X, for instance "
+            "by SectionScaler."
+        )
+    for code, label in enumerate(labels):
+        part = X[codes == code] if len(labels) > 1 else X
+        different = part.max(axis=0) != part.min(axis=0)
+        if not (different.nnz if sp.issparse(different) else np.any(different)):
+            raise ValueError(
+                f"X does not vary: all {part.shape[0]} cells of section {label.item()!r} have the "
+                "same expression, so that nothing tells where they are. Pass other features, or "
+                "leave the section out."
+            )
 
 
 def check_levels(n_components: Any, n_dims: int, resume: FittedModel | None) -> tuple[int, ...]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 @contextlib.contextmanager
-def replacing(path: "str | os.PathLike[str]") -> Iterator[Path]:
+def replacing(path: "str | os.PathLike[str]", *, scratch: str | None = None) -> Iterator[Path]:
     """Give the name of a scratch file that takes the place of `path` once the block succeeds.
 
     An older file at `path` stays as it was if the block fails or is interrupted.
@@ -16,6 +16,9 @@ def replacing(path: "str | os.PathLike[str]") -> Iterator[Path]:
     ----------
     path : path-like
         The file to write.
+    scratch : str, optional
+        Name of the scratch file. By default that of `path` with the number of the process, so
+        that processes do not disturb each other.
 
     Yields
     ------
@@ -36,12 +39,12 @@ def replacing(path: "str | os.PathLike[str]") -> Iterator[Path]:
     '1 2 3'
     """
     path = Path(path)
-    scratch = path.with_name(f".{path.stem}.{os.getpid()}{path.suffix}")
+    beside = path.with_name(scratch or f".{path.stem}.{os.getpid()}{path.suffix}")
     try:
-        yield scratch
+        yield beside
         # Without this, a crash of the machine could leave the new name on an empty file.
-        with open(scratch, "rb+") as file:
+        with open(beside, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(scratch, path)
+        os.replace(beside, path)
     finally:
-        scratch.unlink(missing_ok=True)
+        beside.unlink(missing_ok=True)

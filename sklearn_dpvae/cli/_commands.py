@@ -44,12 +44,13 @@ def fit(arguments: Namespace) -> None:
         query=arguments.query_kind,
         n_top_genes=arguments.n_top_genes,
         random_state=arguments.seed,
+        checkpoint=arguments.checkpoint,
         verbose=0 if arguments.quiet else 1,
     )
     apply_settings(pipeline, arguments.settings)
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
-    # Whoever loads the model need not see a progress bar.
-    pipeline.set_params(dpvae__verbose=0)
+    # Whoever loads the model need not see a progress bar, nor write files of this machine.
+    pipeline.set_params(dpvae__verbose=0, dpvae__checkpoint=None)
     model = SpatialModel.of(pipeline, reference.X, reference.genes, unit=arguments.unit, **keys)
     save_model(model, output)
     print(f"fitted in {time.perf_counter() - start:.0f} s; wrote {output}")
