@@ -459,7 +459,7 @@ def test_an_interrupt_in_the_calibration_keeps_the_model(tissue, monkeypatch):
 # ------------------------------------------------------------------------------------ files
 
 
-@pytest.mark.parametrize("size", [None], ids=["closed"])
+@pytest.mark.parametrize("size", [None, 10_000], ids=["closed", "full"])
 def test_a_result_that_cannot_be_written_is_named(tissue, tmp_path, monkeypatch, capfd, size):
     """The disk is full in the middle of a file, by a limit that the system puts on its size."""
     resource = pytest.importorskip("resource")

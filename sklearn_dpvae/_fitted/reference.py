@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import gen_batches
 
 from .._network.likelihoods import LIKELIHOODS
 from .._training.pairs import build_mask
@@ -19,6 +20,8 @@ from .model import FittedModel
 
 # Values of X whose squares, summed over genes, are float32 numbers.
 _LARGEST = 1e15
+
+_ROWS_TO_COMPARE = 256
 
 
 def check_reference(
@@ -85,14 +88,25 @@ def _check_values(X: Matrix, codes: NDArray[np.int64], labels: NDArray[Any]) -> 
             "by SectionScaler."
         )
     for code, label in enumerate(labels):
-        part = X[codes == code] if len(labels) > 1 else X
-        different = part.max(axis=0) != part.min(axis=0)
-        if not (different.nnz if sp.issparse(different) else np.any(different)):
+        rows = np.flatnonzero(codes == code)
+        if _all_the_same(X, rows):
             raise ValueError(
-                f"X does not vary: all {part.shape[0]} cells of section {label.item()!r} have the "
+                f"X does not vary: all {len(rows)} cells of section {label.item()!r} have the "
                 "same expression, so that nothing tells where they are. Pass other features, or "
                 "leave the section out."
             )
+
+
+def _all_the_same(X: Matrix, rows: NDArray[np.intp]) -> bool:
+    """Whether some rows are equal; as a rule the first ones tell."""
+    first = _dense(X[rows[:1]])
+    return all(
+        (_dense(X[rows[part]]) == first).all() for part in gen_batches(len(rows), _ROWS_TO_COMPARE)
+    )
+
+
+def _dense(X: Matrix) -> NDArray[Any]:
+    return X.toarray() if sp.issparse(X) else X
 
 
 def check_levels(n_components: Any, n_dims: int, resume: FittedModel | None) -> tuple[int, ...]:

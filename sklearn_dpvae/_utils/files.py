@@ -26,6 +26,11 @@ def replacing(path: "str | os.PathLike[str]", *, scratch: str | None = None) -> 
         Beside `path`, so that both are on one disk, and with the same suffix, which tells many
         writers the format. It does not exist yet.
 
+    Raises
+    ------
+    OSError
+        If the file cannot be written. It names `path`.
+
     Examples
     --------
     >>> import tempfile
@@ -46,5 +51,10 @@ def replacing(path: "str | os.PathLike[str]", *, scratch: str | None = None) -> 
         with open(beside, "rb+") as file:
             os.fsync(file.fileno())
         os.replace(beside, path)
+    except OSError as error:
+        # A full disk names no file, and users do not know the scratch file.
+        if error.errno is None or error.filename not in (None, str(beside)):
+            raise
+        raise OSError(error.errno, os.strerror(error.errno), str(path)) from error
     finally:
         beside.unlink(missing_ok=True)

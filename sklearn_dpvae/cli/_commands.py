@@ -11,13 +11,12 @@ from sklearn.utils import Bunch
 
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
-from .._utils.files import replacing
 from .._utils.optional import import_optional
 from ..datasets import read_sections
 from ..datasets._positions import located_cells
 from ..datasets._readers import SPATIAL_KEY, read_h5ad
 from ..pipeline import make_spatial_pipeline
-from ._files import check_output, load_model, save_model, write_csv
+from ._files import check_output, load_model, save_model, write_csv, write_h5ad
 from ._scores import print_scores, scores
 
 # Column of labels that is taken away again before results are written.
@@ -73,8 +72,7 @@ def predict(arguments: Namespace) -> None:
         std = np.asarray(adata.obs["dpvae_std"]) if "dpvae_std" in adata.obs else None
         write_csv(output, query.obs_names, adata.obsm["spatial_dpvae"], std)
     else:
-        with replacing(output) as scratch:
-            adata.write_h5ad(scratch)
+        write_h5ad(output, adata)
     print(f"placed {adata.n_obs:,} cells; wrote {output}")
 
 
