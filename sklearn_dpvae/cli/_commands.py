@@ -11,13 +11,12 @@ from sklearn.utils import Bunch
 
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
-from .._utils.files import replacing
 from .._utils.optional import import_optional
 from ..datasets import common_genes, read_sections
 from ..datasets._positions import located_cells
 from ..datasets._readers import SPATIAL_KEY, read_h5ad
 from ..pipeline import make_spatial_pipeline
-from ._files import check_output, load_model, save_model, write_csv
+from ._files import check_output, load_model, save_model, write_csv, write_h5ad
 from ._scores import print_scores, scores
 
 # Column of labels that is taken away again before results are written.
@@ -48,12 +47,13 @@ def fit(arguments: Namespace) -> None:
         query=arguments.query_kind,
         n_top_genes=arguments.n_top_genes,
         random_state=arguments.seed,
+        checkpoint=arguments.checkpoint,
         verbose=0 if arguments.quiet else 1,
     )
     apply_settings(pipeline, arguments.settings)
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
-    # Whoever loads the model need not see a progress bar.
-    pipeline.set_params(dpvae__verbose=0)
+    # Whoever loads the model need not see a progress bar, nor write files of this machine.
+    pipeline.set_params(dpvae__verbose=0, dpvae__checkpoint=None)
     model = SpatialModel.of(pipeline, reference.X, reference.genes, unit=arguments.unit, **keys)
     save_model(model, output)
     print(f"fitted in {time.perf_counter() - start:.0f} s; wrote {output}")
@@ -76,8 +76,7 @@ def predict(arguments: Namespace) -> None:
         std = np.asarray(adata.obs["dpvae_std"]) if "dpvae_std" in adata.obs else None
         write_csv(output, query.obs_names, adata.obsm["spatial_dpvae"], std)
     else:
-        with replacing(output) as scratch:
-            adata.write_h5ad(scratch)
+        write_h5ad(output, adata)
     print(f"placed {adata.n_obs:,} cells; wrote {output}")
 
 

@@ -1,8 +1,10 @@
 """Model files and tables: what can be written, and what can be read."""
 
 import csv
+import io
 import os
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -10,6 +12,7 @@ import numpy as np
 from .._persistence import load, save
 from .._spatial_model import SpatialModel, as_spatial_model
 from .._utils.files import replacing
+from .._utils.optional import import_optional
 
 PICKLES = (".joblib", ".pickle", ".pkl")
 
@@ -71,3 +74,18 @@ def write_csv(path: Path, names: np.ndarray, coords: np.ndarray, std: np.ndarray
         writer.writerow(["barcode", *axes, *([] if std is None else ["std"])])
         for name, values in zip(names.tolist(), columns.tolist(), strict=True):
             writer.writerow([name, *values])
+
+
+def write_h5ad(path: Path, adata: Any) -> None:
+    """Write an AnnData, by way of memory: HDF5 may crash the process where a disk is full."""
+    h5py = import_optional("h5py", extra="anndata", purpose="writing .h5ad")
+    try:
+        from anndata.io import write_elem
+    except ImportError:  # anndata 0.10
+        from anndata.experimental import write_elem
+    adata.strings_to_categoricals()
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        write_elem(file, "/", adata)
+    with replacing(path) as scratch:
+        scratch.write_bytes(image.getbuffer())

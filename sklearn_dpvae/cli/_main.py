@@ -25,7 +25,15 @@ COMMANDS = {
 }
 
 # What users and their files can cause. Anything else is a bug, whose traceback is wanted.
-EXPECTED = (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError)
+EXPECTED = (
+    OSError,
+    ValueError,
+    TypeError,
+    ImportError,
+    MemoryError,
+    RuntimeError,
+    FloatingPointError,
+)
 
 
 class _UsageError(Exception):
@@ -133,6 +141,11 @@ def _add_fit(commands: Any) -> None:
         default="section",
         help="column of obs with section labels (default: %(default)s; without such a column "
         "a file is one section)",
+    )
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep the training in this file, from which the same command goes on after a crash",
     )
     parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
     _add_query(parser, "default: auto", default="auto")
