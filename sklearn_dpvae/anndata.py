@@ -22,7 +22,7 @@ from .datasets import read_sections
 from .datasets._gene_matching import quote
 from .datasets._genes import MIN_SHARE, make_unique, other_names
 from .datasets._positions import located_cells
-from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
+from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression, gene_table
 from .pipeline import make_spatial_pipeline
 
 __all__ = ["fit", "predict"]
@@ -128,7 +128,7 @@ def fit(
         pipeline,
         data.X,
         data.genes,
-        gene_ids=_gene_ids(adata, layer),
+        gene_ids=data.gene_ids,
         unit=unit,
         layer=layer,
         spatial_key=spatial_key,
@@ -227,7 +227,7 @@ def predict(
         adata = adata.copy()
     layer = model.layer if layer == "auto" else layer
     X, genes = find_expression(adata, "adata", layer)
-    genes, gene_ids = _unique(genes), _gene_ids(adata, layer)
+    genes, gene_ids = _unique(genes), other_names(gene_table(adata, layer))
     found = model.answers(
         X,
         genes=genes,
@@ -267,12 +267,6 @@ def _layer_of_counts(adata: Any) -> str | None:
         'layer="auto" found no whole numbers in .X, the layer "counts" or .raw of adata. Name the '
         f"layer that holds the counts; there are {', '.join(adata.layers) or 'none'}."
     )
-
-
-def _gene_ids(adata: Any, layer: str | None) -> np.ndarray | None:
-    """Other names of the genes that `layer` has."""
-    from_raw = layer == "raw" and layer not in adata.layers and adata.raw is not None
-    return other_names(adata.raw.var if from_raw else adata.var)
 
 
 def _unique(names: Any) -> np.ndarray:

@@ -3,7 +3,6 @@
 import sys
 import time
 from argparse import Namespace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,8 @@ from .._utils.files import replacing
 from .._utils.optional import import_optional
 from ..datasets import read_sections
 from ..datasets._positions import located_cells
-from ..datasets._readers import SPATIAL_KEY, read_h5ad
+from ..datasets._readers import SECTION_KEY, SPATIAL_KEY, open_source
+from ..datasets._sources import named_sources
 from ..pipeline import make_spatial_pipeline
 from ._files import check_output, load_model, save_model, write_csv
 from ._scores import print_scores, scores
@@ -50,7 +50,14 @@ def fit(arguments: Namespace) -> None:
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
     # Whoever loads the model need not see a progress bar.
     pipeline.set_params(dpvae__verbose=0)
-    model = SpatialModel.of(pipeline, reference.X, reference.genes, unit=arguments.unit, **keys)
+    model = SpatialModel.of(
+        pipeline,
+        reference.X,
+        reference.genes,
+        gene_ids=reference.gene_ids,
+        unit=arguments.unit,
+        **keys,
+    )
     save_model(model, output)
     print(f"fitted in {time.perf_counter() - start:.0f} s; wrote {output}")
 
@@ -59,18 +66,20 @@ def predict(arguments: Namespace) -> None:
     """Predict the positions of a query and write them beside its barcodes or into a copy."""
     output = check_output(arguments.output, (".csv", ".h5ad"))
     model = _load_model(arguments)
-    query, adata, key = _read_query(arguments.query, model, arguments)
-    _report(arguments, f"placing {len(query.obs_names):,} cells")
-    adata = _as_anndata(query) if adata is None else adata
+    adata, name = _open_query(arguments.query)
+    _report(arguments, f"placing {adata.n_obs:,} cells")
+    key = _section_key(adata, model, arguments)
     if key is None:
         # A file without labels is one section, which goes by the name of the file.
-        adata.obs[_BY_FILE] = query.sections
+        adata.obs[_BY_FILE] = name
     layer = None if arguments.layer == "X" else arguments.layer or "auto"
-    dpa.predict(model, adata, layer=layer, section_key=key or _BY_FILE)
+    dpa.predict(
+        model, adata, layer=layer, section_key=key or _BY_FILE, min_share=arguments.min_share
+    )
     adata.obs.drop(columns=_BY_FILE, errors="ignore", inplace=True)
     if output.suffix == ".csv":
         std = np.asarray(adata.obs["dpvae_std"]) if "dpvae_std" in adata.obs else None
-        write_csv(output, query.obs_names, adata.obsm["spatial_dpvae"], std)
+        write_csv(output, adata.obs_names, adata.obsm["spatial_dpvae"], std)
     else:
         with replacing(output) as scratch:
             adata.write_h5ad(scratch)
@@ -81,7 +90,14 @@ def evaluate(arguments: Namespace) -> None:
     """Score the predictions for a file whose positions are known."""
     model = _load_model(arguments)
     spatial_key = arguments.spatial_key or model.spatial_key or SPATIAL_KEY
-    query, _, _ = _read_query(arguments.file, model, arguments, spatial_key)
+    adata, name = _open_query(arguments.file)
+    layer = model.layer if arguments.layer is None else arguments.layer
+    query = read_sections(
+        {name: adata},
+        layer=None if layer == "X" else layer,
+        spatial_key=spatial_key,
+        section_key=_section_key(adata, model, arguments),
+    )
     if query.coords is None:
         raise ValueError(
             f"{arguments.file}: no positions in obsm[{spatial_key!r}] to compare with "
@@ -89,7 +105,13 @@ def evaluate(arguments: Namespace) -> None:
         )
     query = located_cells(query, arguments.file, "scored")
     _report(arguments, f"placing {len(query.coords):,} cells")
-    coords = model.predict(query.X, genes=query.genes, sections=query.sections)
+    coords = model.predict(
+        query.X,
+        genes=query.genes,
+        gene_ids=query.gene_ids,
+        sections=query.sections,
+        min_share=arguments.min_share,
+    )
     rows = {}
     labels = np.unique(query.sections)
     if len(labels) > 1:
@@ -121,41 +143,36 @@ def _load_model(arguments: Namespace) -> SpatialModel:
     return model
 
 
-def _read_query(
-    path: str, model: SpatialModel, arguments: Namespace, spatial_key: str | None = None
-) -> tuple[Bunch, Any, str | None]:
-    """Read a query by the layer and the column asked for, else by those of the fit.
+def _open_query(path: str) -> tuple[Any, str]:
+    """A query as an AnnData, whole where its file holds one, and the name of the file."""
+    sources = named_sources(path)
+    if len(sources) > 1:
+        raise ValueError(f"{path} fits {len(sources)} files. Pass one at a time.")
+    ((name, source),) = sources.items()
+    found = open_source(source)
+    return (
+        _as_anndata(read_sections({name: source})) if isinstance(found, Bunch) else found
+    ), name
 
-    Also returned: its AnnData, where it is one, to write the positions into; and the column with
-    the labels, where it has one.
-    """
-    source = Path(path)
-    layer, key = arguments.layer, arguments.section_key
-    if source.is_file() and source.suffix != ".h5":
-        adata = read_h5ad(source)
-        layer = model.layer if layer is None else layer
-        if key is None and model.section_key in adata.obs:
-            key = model.section_key
-        found: Any = {source.stem: adata}
-    else:
-        adata, key, found = None, None, source
-    query = read_sections(
-        found,
-        layer=None if layer == "X" else layer,
-        spatial_key=spatial_key,
-        section_key=key,
-    )
-    return query, adata, key
+
+def _section_key(adata: Any, model: SpatialModel, arguments: Namespace) -> str | None:
+    """The column asked for, else the one of the fit where the query has it."""
+    if arguments.section_key is not None:
+        return str(arguments.section_key)
+    return model.section_key if model.section_key in adata.obs else None
 
 
 def _as_anndata(query: Bunch) -> Any:
     """An AnnData of what was read from other files."""
     anndata = import_optional("anndata", extra="anndata", purpose="predicting positions")
     pandas = import_optional("pandas", extra="anndata", purpose="predicting positions")
+    var = pandas.DataFrame(index=query.genes)
+    if query.gene_ids is not None:
+        var["gene_ids"] = query.gene_ids
     adata = anndata.AnnData(
         query.X,
-        obs=pandas.DataFrame(index=query.obs_names),
-        var=pandas.DataFrame(index=query.genes),
+        obs=pandas.DataFrame({SECTION_KEY: query.sections}, index=query.obs_names),
+        var=var,
     )
     if query.coords is not None:
         adata.obsm["spatial"] = query.coords

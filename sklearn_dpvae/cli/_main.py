@@ -197,6 +197,13 @@ def _add_fitted_keys(parser: argparse.ArgumentParser) -> None:
         help="column of obs with section labels (default: as fitted; without such a column a "
         "file is one section)",
     )
+    parser.add_argument(
+        "--min-share",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="share of the model's selected genes that the query must have (default: %(default)s)",
+    )
     _add_query(parser, "default: as fitted")
 
 
