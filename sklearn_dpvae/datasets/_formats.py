@@ -87,17 +87,17 @@ def _of_folder(path: Path) -> str:
 
 def _of_file(path: Path) -> str:
     with open(path, "rb") as file:
-        head = file.read(512)
+        head = file.read(1024)
     if head.startswith(GZIP):
         try:
             with gzip.open(path) as inner:
-                inside = inner.read(512)
+                inside = inner.read(1024)
         except (OSError, EOFError, zlib.error) as error:
             raise ValueError(f"{path} is damaged or cut short ({reason(error)}).") from error
         if inside.startswith(HDF5):
             return "h5ad.gz"
         head = inside
-    elif head.startswith(HDF5):
+    elif HDF5 in (head[:8], head[512:520]):  # MuData puts a block of text before the rest.
         return _of_hdf5(path)
     if head.startswith(b"%%MatrixMarket"):
         return "10x"
@@ -155,7 +155,7 @@ def _of_hdf5(path: Path) -> str:
 def _of_text(path: Path, head: bytes) -> str:
     """Which table of text it is, or an error if it is none."""
     try:
-        first = head.decode("utf-8-sig", errors="strict" if len(head) < 512 else "ignore")
+        first = head.decode("utf-8-sig", errors="strict" if len(head) < 1024 else "ignore")
     except UnicodeDecodeError:
         first = "\x00"
     if "\x00" in first or not first.strip():
