@@ -6,6 +6,7 @@ they are. Stands on the pipeline and the readers.
 
 import inspect
 import json
+import re
 import warnings
 from typing import Any
 
@@ -15,8 +16,9 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from . import __version__
-from ._spatial_model import CHUNK_SIZE, SpatialModel, as_spatial_model
+from ._spatial_model import CHUNK_SIZE, Answers, SpatialModel, as_spatial_model
 from ._utils.counts import kind_of_values
+from ._utils.matrix import in_memory
 from ._utils.routing import routing_is_on, takes
 from .datasets import read_sections
 from .datasets._gene_matching import quote
@@ -24,6 +26,8 @@ from .datasets._genes import MIN_SHARE, make_unique, other_names
 from .datasets._positions import located_cells
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression, gene_table
 from .pipeline import make_spatial_pipeline
+from .preprocessing import LogNormalizer
+from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
 __all__ = ["fit", "predict"]
 
@@ -80,9 +84,9 @@ def fit(
     Warns
     -----
     UserWarning
-        If there are labels of sections and the pipeline does not take any, there are none but
-        something else tells sections apart, positions are taken from another place, or cells
-        without a position are left out.
+        If ``.X`` is not what the pipeline takes, there are labels of sections and the pipeline
+        does not take any, there are none but something else tells sections apart, positions are
+        taken from another place, or features or cells are left out, see `read_sections`.
 
     See Also
     --------
@@ -111,6 +115,7 @@ def fit(
         )
     if layer == "auto":
         layer = _layer_of_counts(adata)
+    said = layer is None and _warn_of_logarithms(adata, pipeline)
     data = read_sections(
         {"adata": adata}, layer=layer, spatial_key=spatial_key, section_key=section_key
     )
@@ -123,7 +128,10 @@ def fit(
     data = located_cells(data, "adata", "fitted")
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
-    pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
+    with warnings.catch_warnings():
+        if said:
+            warnings.filterwarnings("ignore", message=re.escape(ALREADY_LOGARITHMS))
+        pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
     return SpatialModel.of(
         pipeline,
         data.X,
@@ -164,7 +172,9 @@ def predict(
         in memory.
     layer : str or None, default="auto"
         Layer that holds the expression, as in `fit`. "auto" is the one that the model was
-        fitted on, or ``.X`` where that is unknown.
+        fitted on, or ``.X`` where that is unknown. If the model was fitted on whole numbers, and
+        this one does not hold any, it is the first of ``.X``, the layer "counts" and ``.raw.X``
+        that does, with a warning.
     section_key : str or None, default="auto"
         Column of ``.obs`` that holds the section of each cell. "auto" is the one that the model
         was fitted on, where the query has it. None takes all cells for one section.
@@ -183,7 +193,8 @@ def predict(
     Returns
     -------
     AnnData or None
-        The copy, if one is asked for. These are written:
+        The copy, if one is asked for, or a view such as ``adata[mask]``, which becomes an AnnData
+        of its own. These are written, in place of those of an earlier call:
 
         ``.obsm["spatial_dpvae"]`` : ndarray of shape (n_cells, n_dims)
             Positions, in the units of the reference.
@@ -225,7 +236,13 @@ def predict(
                 "copy=False, which leaves the file as it is."
             )
         adata = adata.copy()
-    layer = model.layer if layer == "auto" else layer
+    is_view = adata.is_view
+    if is_view and adata.isbacked:
+        raise ValueError(
+            "adata is a view of a backed AnnData, which cannot hold results. Pass "
+            "adata.to_memory(), or the whole in backed mode."
+        )
+    layer = _layer_of_query(adata, model) if layer == "auto" else layer
     X, genes = find_expression(adata, "adata", layer)
     genes, gene_ids = _unique(genes), other_names(gene_table(adata, layer))
     found = model.answers(
@@ -237,36 +254,105 @@ def predict(
         min_share=min_share,
         chunk_size=chunk_size,
     )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="(Trying to modify|Initializing view|Setting el)"
+        )
+        _write(adata, key_added, found, _provenance(model, found.missing, layer))
+    return adata if copy or is_view else None
+
+
+def _write(adata: Any, key_added: str, found: Answers, provenance: dict[str, Any]) -> None:
+    """Write results, in place of all that another model may have left."""
     adata.obsm[f"spatial_{key_added}"] = found.coords
-    if found.latents is not None:
-        adata.obsm[f"X_{key_added}"] = found.latents
-    if found.std is not None:
-        adata.obs[f"{key_added}_std"] = found.std
-    adata.uns[key_added] = _provenance(model, found.missing, layer)
-    return adata if copy else None
+    adata.uns[key_added] = provenance
+    for where, key, values in (
+        ("obsm", f"X_{key_added}", found.latents),
+        ("obs", f"{key_added}_std", found.std),
+    ):
+        table = getattr(adata, where)
+        if values is not None:
+            table[key] = values
+        elif key in table:
+            del table[key]
 
 
 def _layer_of_counts(adata: Any) -> str | None:
     """The first place that holds whole numbers."""
-    places: dict[str | None, Any] = {None: adata.X, "counts": adata.layers.get("counts")}
-    places["raw"] = None if adata.raw is None else adata.raw.X
-    for layer, X in places.items():
-        if X is None:
-            continue
-        X = X[:200]
-        if kind_of_values(sparse.csr_matrix(X)) == "counts":
+    for layer in _places(adata):
+        if _kind(adata, layer) == "counts":
             if layer is not None:
-                warnings.warn(
-                    f".X of adata does not hold whole numbers, so layer={layer!r} is taken. Name "
-                    "a layer, or None for .X, to choose another.",
-                    UserWarning,
-                    stacklevel=3,
-                )
+                _say_layer(".X of adata does not hold whole numbers", layer)
             return layer
     raise ValueError(
         'layer="auto" found no whole numbers in .X, the layer "counts" or .raw of adata. Name the '
         f"layer that holds the counts; there are {', '.join(adata.layers) or 'none'}."
     )
+
+
+def _layer_of_query(adata: Any, model: SpatialModel) -> str | None:
+    """The layer that the model was fitted on, or another one if that should hold counts."""
+    layer = model.layer
+    there = layer in (None, *adata.layers) or (layer == "raw" and adata.raw is not None)
+    if not model.whole_counts or (there and _kind(adata, layer) == "counts"):
+        return layer
+    for other in _places(adata):
+        if other != layer and _kind(adata, other) == "counts":
+            name = ".X" if layer is None else f"layer={layer!r}"
+            has = "does not hold whole numbers" if there else "is absent"
+            _say_layer(f"the model was fitted on {name}, which {has} in adata", other)
+            return other
+    return layer
+
+
+def _places(adata: Any) -> list[str | None]:
+    """Where counts are, as a rule."""
+    raw = ["raw"] if adata.raw is not None else []
+    return [None, *(["counts"] if "counts" in adata.layers else []), *raw]
+
+
+def _kind(adata: Any, layer: str | None) -> str:
+    """What the first cells of a layer hold; "fractions" where there is no such layer."""
+    try:
+        X, _ = find_expression(adata, "adata", layer)
+    except ValueError:
+        return "fractions"
+    X = in_memory(X[:200])
+    values = X.data if sparse.issparse(X) else X
+    if not X.shape[0] or values.min(initial=0) < 0:
+        return "fractions"
+    return kind_of_values(sparse.csr_matrix(X))
+
+
+def _say_layer(why: str, layer: str | None) -> None:
+    warnings.warn(
+        f"{why}, so {'.X' if layer is None else f'layer={layer!r}'} is taken. Name a layer, or "
+        "None for .X, to choose another.",
+        UserWarning,
+        stacklevel=4,
+    )
+
+
+def _warn_of_logarithms(adata: Any, pipeline: Any) -> bool:
+    """Warn where .X holds no counts, the pipeline wants them, and they are elsewhere."""
+    wants = isinstance(pipeline, Pipeline) and any(
+        isinstance(step, LogNormalizer) for _, step in pipeline.steps
+    )
+    kind = _kind(adata, None)
+    if not wants or kind == "counts":
+        return False
+    found = [layer for layer in _places(adata)[1:] if _kind(adata, layer) == "counts"]
+    logged = "log1p" in adata.uns or kind == "logarithms"
+    if not found and not logged:
+        return False
+    state = "log-normalized already" if logged else "no counts"
+    where = f"they are in layer={found[0]!r}" if found else "name their layer by layer="
+    warnings.warn(
+        f".X of adata is {state}, but {type(pipeline).__name__} takes counts: {where}.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return True
 
 
 def _unique(names: Any) -> np.ndarray:

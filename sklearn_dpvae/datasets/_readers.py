@@ -268,12 +268,12 @@ def find_expression(adata: Any, name: str, layer: str | None) -> tuple[Any, Any]
     return X, genes
 
 
-def _expression(adata: Any, name: str, layer: str | None) -> tuple[sparse.csr_matrix, Any]:
-    """The matrix that `layer` names, as CSR, and the names of its columns."""
+def _expression(adata: Any, name: str, layer: str | None) -> tuple[Any, Any]:
+    """The matrix that `layer` names, in memory, and the names of its columns."""
     X, genes = find_expression(adata, name, layer)
     if getattr(adata, "isbacked", False):
         X = X[:]
-    return sparse.csr_matrix(X), genes
+    return X, genes
 
 
 def _concatenate(parts: dict[str, Bunch]) -> Bunch:

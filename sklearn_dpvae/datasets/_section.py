@@ -1,10 +1,12 @@
-"""What a reader of a format returns, before it is cleaned. Imports nothing of this package."""
+"""What a reader of a format returns, before it is cleaned. May import `_utils`."""
 
 from typing import Any
 
 import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
+
+from .._utils.matrix import in_memory
 
 
 def raw_section(
@@ -40,7 +42,7 @@ def raw_section(
     def texts(values: Any) -> Any:
         return None if values is None else np.asarray(values).astype(str)
 
-    X = sparse.csr_matrix(X)
+    X = sparse.csr_matrix(in_memory(X))
     if X.dtype.kind in "iu" and (X.nnz == 0 or X.data.max() <= np.iinfo(np.int32).max):
         X = X.astype(np.int32)
     return Bunch(

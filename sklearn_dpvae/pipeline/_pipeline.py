@@ -16,7 +16,14 @@ from sklearn.utils.metaestimators import available_if
 from .._network.likelihoods import COUNT_LIKELIHOODS
 from .._utils.routing import routing_is_on, takes
 from ._cross_fitting import check_n_folds, cross_fit
-from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
+from ._steps import (
+    GivenCounts,
+    call_last_step,
+    located_rows,
+    select_genes,
+    transformers,
+    with_rows,
+)
 
 
 def _plain_pipeline_has(method: str) -> Callable[[Any], bool]:
@@ -148,6 +155,7 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        X = with_rows(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
@@ -175,6 +183,7 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
+        X = with_rows(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
@@ -210,6 +219,7 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        X = with_rows(X)
         params = _without_none(params, sections=sections, batch=batch, counts=counts)
         defaults = {}
         if self._explains_counts() and counts is None:
