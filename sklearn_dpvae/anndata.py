@@ -25,6 +25,7 @@ from .datasets._gene_matching import quote
 from .datasets._genes import MIN_SHARE, make_unique, other_names
 from .datasets._positions import located_cells
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression, gene_table
+from .datasets._section_labels import warn_of_pieces
 from .pipeline import make_spatial_pipeline
 from .preprocessing import LogNormalizer
 from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
@@ -128,6 +129,8 @@ def fit(
     data = located_cells(data, "adata", "fitted")
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
+    if not has_sections and section_key is not None:
+        warn_of_pieces(data.coords, "adata")
     with warnings.catch_warnings():
         if said:
             warnings.filterwarnings("ignore", message=re.escape(ALREADY_LOGARITHMS))

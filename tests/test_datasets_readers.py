@@ -10,6 +10,7 @@ import pytest
 from scipy import io, sparse
 
 from sklearn_dpvae.datasets import make_tissue, read_sections
+from sklearn_dpvae.datasets._section_labels import warn_of_pieces
 
 anndata = pytest.importorskip("anndata")
 h5py = pytest.importorskip("h5py")
@@ -566,3 +567,35 @@ def test_signs_of_several_sections(adata):
 def test_labels_of_whole_numbers_read_alike(adata):
     adata.obs["section"] = np.repeat([1.0, 2.0], 20)
     assert read_sections(adata).sections.tolist() == ["1"] * 20 + ["2"] * 20
+
+
+def test_columns_of_positions_are_chosen_by_name(adata, counts):
+    x, y = counts.coords.T
+    frame = pandas.DataFrame({"fov": 1.0, "y": y, "x": x}, index=adata.obs_names)
+    adata.obsm["spatial"] = frame
+    with pytest.warns(UserWarning, match=r"columns fov, y, x; x, y are taken"):
+        np.testing.assert_array_equal(read_sections(adata).coords, counts.coords)
+    adata.obsm["spatial"] = frame[["y", "x"]]
+    np.testing.assert_array_equal(read_sections(adata).coords, counts.coords)
+    adata.obsm["spatial"] = frame.assign(z=2.0)[["z", "y", "x"]]
+    assert read_sections(adata).coords.shape == (40, 3)
+    adata.obsm["spatial"] = frame.set_axis(["a", "b", "c"], axis=1)
+    with pytest.raises(ValueError, match="columns a, b, c, and it is not clear which"):
+        read_sections(adata)
+    adata.obsm["spatial"] = frame[["x", "y"]].assign(y="here")
+    with pytest.raises(ValueError, match=r"obsm\['spatial'\] of section_1 are not numbers"):
+        read_sections(adata)
+
+
+def test_pieces_far_apart_are_noticed():
+    rng = np.random.default_rng(0)
+    one = rng.uniform(0, 100, (300, 2))
+    with pytest.warns(UserWarning, match=r"brain is taken for .* 2 pieces far apart \(60%, 40%"):
+        warn_of_pieces(np.vstack([one, one[:200] + np.array([200, 0])]), "brain")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_pieces(one, "brain")
+        # A few cells far away are no piece, nor are two hemispheres.
+        warn_of_pieces(np.vstack([one, one[:20] + np.array([1000, 0])]), "brain")
+        warn_of_pieces(np.vstack([one, one + np.array([110, 0])]), "brain")
+        warn_of_pieces(one[:50] * [1, 100], "brain")

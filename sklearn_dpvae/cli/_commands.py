@@ -15,6 +15,7 @@ from .._utils.optional import import_optional
 from ..datasets import read_sections
 from ..datasets._positions import located_cells
 from ..datasets._readers import SECTION_KEY, SPATIAL_KEY, open_source
+from ..datasets._section_labels import warn_of_pieces
 from ..datasets._sources import named_sources
 from ..pipeline import make_spatial_pipeline
 from ._files import check_output, load_model, save_model, write_csv
@@ -36,6 +37,8 @@ def fit(arguments: Namespace) -> None:
         )
     reference = located_cells(reference, " ".join(arguments.reference), "fitted")
     labels = np.unique(reference.sections)
+    if len(labels) == 1:
+        warn_of_pieces(reference.coords, " ".join(arguments.reference))
     n_cells, n_genes = reference.X.shape
     _report(arguments, f"fitting {n_cells:,} cells x {n_genes:,} genes, {len(labels)} section(s)")
 

@@ -16,7 +16,7 @@ from ._cleaning import clean
 from ._formats import ANNDATA_READERS, SECTION_READERS, format_of
 from ._gene_matching import quote
 from ._genes import align_genes, other_names
-from ._positions import SPATIAL_KEY, find_positions
+from ._positions import SPATIAL_KEY, as_positions, find_positions
 from ._section import raw_section
 from ._section_labels import SECTION_KEY, warn_of_unnamed_sections
 from ._sources import named_sources
@@ -172,7 +172,7 @@ def _from_anndata(
     if spatial_key == SPATIAL_KEY:
         coords = find_positions(adata, name)
     elif spatial_key in adata.obsm:
-        coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+        coords = as_positions(adata.obsm[spatial_key], f".obsm[{spatial_key!r}] of {name}")
     elif spatial_key is not None:
         raise ValueError(
             f"{name} has no positions spatial_key={spatial_key!r}; .obsm has "

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from .._network.likelihoods import COUNT_LIKELIHOODS
 from .._utils.routing import routing_is_on, takes
+from .._utils.validation import check_same_order
 from ._cross_fitting import check_n_folds, cross_fit
 from ._steps import (
     GivenCounts,
@@ -155,6 +156,7 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        check_same_order(X, y)
         X = with_rows(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
@@ -183,6 +185,7 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
+        check_same_order(X, y)
         X = with_rows(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
@@ -219,6 +222,7 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        check_same_order(X, y)
         X = with_rows(X)
         params = _without_none(params, sections=sections, batch=batch, counts=counts)
         defaults = {}
