@@ -11,21 +11,24 @@ import warnings
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from . import __version__
 from ._spatial_model import CHUNK_SIZE, Answers, SpatialModel, as_spatial_model
-from ._utils.counts import kind_of_values
-from ._utils.matrix import in_memory
 from ._utils.routing import routing_is_on, takes
 from .datasets import read_sections
 from .datasets._gene_matching import quote
 from .datasets._genes import MIN_SHARE, make_unique, other_names
-from .datasets._positions import located_cells
-from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression, gene_table
-from .datasets._section_labels import warn_of_pieces
+from .datasets._layers import (
+    find_expression,
+    gene_table,
+    kind_of_layer,
+    places_of_counts,
+    say_layer,
+)
+from .datasets._positions import SPATIAL_KEY, located_cells
+from .datasets._section_labels import SECTION_KEY, warn_of_pieces
 from .pipeline import make_spatial_pipeline
 from .preprocessing import LogNormalizer
 from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
@@ -114,8 +117,6 @@ def fit(
             f"got both a pipeline and parameters of one ({', '.join(pipeline_params)}). Set them "
             "on the pipeline by its set_params."
         )
-    if layer == "auto":
-        layer = _layer_of_counts(adata)
     said = layer is None and _warn_of_logarithms(adata, pipeline)
     data = read_sections(
         {"adata": adata}, layer=layer, spatial_key=spatial_key, section_key=section_key
@@ -141,7 +142,7 @@ def fit(
         data.genes,
         gene_ids=data.gene_ids,
         unit=unit,
-        layer=layer,
+        layer=data.layer,
         spatial_key=spatial_key,
         section_key=section_key if has_sections else None,
     )
@@ -280,60 +281,19 @@ def _write(adata: Any, key_added: str, found: Answers, provenance: dict[str, Any
             del table[key]
 
 
-def _layer_of_counts(adata: Any) -> str | None:
-    """The first place that holds whole numbers."""
-    for layer in _places(adata):
-        if _kind(adata, layer) == "counts":
-            if layer is not None:
-                _say_layer(".X of adata does not hold whole numbers", layer)
-            return layer
-    raise ValueError(
-        'layer="auto" found no whole numbers in .X, the layer "counts" or .raw of adata. Name the '
-        f"layer that holds the counts; there are {', '.join(adata.layers) or 'none'}."
-    )
-
-
 def _layer_of_query(adata: Any, model: SpatialModel) -> str | None:
     """The layer that the model was fitted on, or another one if that should hold counts."""
     layer = model.layer
     there = layer in (None, *adata.layers) or (layer == "raw" and adata.raw is not None)
-    if not model.whole_counts or (there and _kind(adata, layer) == "counts"):
+    if not model.whole_counts or (there and kind_of_layer(adata, layer) == "counts"):
         return layer
-    for other in _places(adata):
-        if other != layer and _kind(adata, other) == "counts":
+    for other in places_of_counts(adata):
+        if other != layer and kind_of_layer(adata, other) == "counts":
             name = ".X" if layer is None else f"layer={layer!r}"
             has = "does not hold whole numbers" if there else "is absent"
-            _say_layer(f"the model was fitted on {name}, which {has} in adata", other)
+            say_layer(f"the model was fitted on {name}, which {has} in adata", other)
             return other
     return layer
-
-
-def _places(adata: Any) -> list[str | None]:
-    """Where counts are, as a rule."""
-    raw = ["raw"] if adata.raw is not None else []
-    return [None, *(["counts"] if "counts" in adata.layers else []), *raw]
-
-
-def _kind(adata: Any, layer: str | None) -> str:
-    """What the first cells of a layer hold; "fractions" where there is no such layer."""
-    try:
-        X, _ = find_expression(adata, "adata", layer)
-    except ValueError:
-        return "fractions"
-    X = in_memory(X[:200])
-    values = X.data if sparse.issparse(X) else X
-    if not X.shape[0] or values.min(initial=0) < 0:
-        return "fractions"
-    return kind_of_values(sparse.csr_matrix(X))
-
-
-def _say_layer(why: str, layer: str | None) -> None:
-    warnings.warn(
-        f"{why}, so {'.X' if layer is None else f'layer={layer!r}'} is taken. Name a layer, or "
-        "None for .X, to choose another.",
-        UserWarning,
-        stacklevel=4,
-    )
 
 
 def _warn_of_logarithms(adata: Any, pipeline: Any) -> bool:
@@ -341,10 +301,12 @@ def _warn_of_logarithms(adata: Any, pipeline: Any) -> bool:
     wants = isinstance(pipeline, Pipeline) and any(
         isinstance(step, LogNormalizer) for _, step in pipeline.steps
     )
-    kind = _kind(adata, None)
+    kind = kind_of_layer(adata, None)
     if not wants or kind == "counts":
         return False
-    found = [layer for layer in _places(adata)[1:] if _kind(adata, layer) == "counts"]
+    found = [
+        layer for layer in places_of_counts(adata)[1:] if kind_of_layer(adata, layer) == "counts"
+    ]
     logged = "log1p" in adata.uns or kind == "logarithms"
     if not found and not logged:
         return False

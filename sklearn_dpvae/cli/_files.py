@@ -2,7 +2,10 @@
 
 import csv
 import os
+import shutil
+import sys
 from pathlib import Path
+from typing import Any
 
 import joblib
 import numpy as np
@@ -10,6 +13,7 @@ import numpy as np
 from .._persistence import load, save
 from .._spatial_model import SpatialModel, as_spatial_model
 from .._utils.files import replacing
+from .._utils.optional import import_optional
 
 PICKLES = (".joblib", ".pickle", ".pkl")
 
@@ -61,13 +65,39 @@ def load_model(path: str) -> SpatialModel:
         raise ValueError(f"{path} holds no model that can be used here: {error}") from error
 
 
-def write_csv(path: Path, names: np.ndarray, coords: np.ndarray, std: np.ndarray | None) -> None:
-    """Write a line for each cell: barcode, x, y (z), and std where there is one."""
+def write_h5ad(path: Path, adata: Any) -> None:
+    """Write an AnnData whole or not at all, and see that it can be read.
+
+    HDF5 may end the process where the disk is full, so that the space is looked at before.
+    """
+    needed, free = int(adata.__sizeof__()), shutil.disk_usage(path.absolute().parent).free
+    if free < needed:
+        raise OSError(
+            f"--output {path}: the disk has {free / 1e9:.2f} GB left, and up to "
+            f"{needed / 1e9:.2f} GB are needed"
+        )
+    h5py = import_optional("h5py", extra="anndata", purpose="writing .h5ad files")
+    with replacing(path) as scratch:
+        adata.write_h5ad(scratch)
+        with h5py.File(scratch, "r") as file:
+            if not {"obs", "var", "obsm"} <= set(file):
+                raise OSError(f"--output {path}: what was written cannot be read again")
+
+
+def write_csv(
+    path: Path | None, names: np.ndarray, coords: np.ndarray, std: np.ndarray | None
+) -> None:
+    """Write a line for each cell: barcode, x, y (z), and std where there is one.
+
+    Without a path they go to stdout.
+    """
     n_dims = coords.shape[1]
     axes = list("xyz"[:n_dims]) if n_dims <= 3 else [f"x{i}" for i in range(1, n_dims + 1)]
     columns = coords if std is None else np.column_stack([coords, std])
+    header = ["barcode", *axes, *([] if std is None else ["std"])]
+    rows = ([name, *values] for name, values in zip(names, columns.tolist(), strict=True))
+    if path is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        return
     with replacing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["barcode", *axes, *([] if std is None else ["std"])])
-        for name, values in zip(names.tolist(), columns.tolist(), strict=True):
-            writer.writerow([name, *values])
+        csv.writer(file).writerows([header, *rows])

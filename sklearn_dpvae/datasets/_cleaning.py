@@ -77,7 +77,7 @@ def clean(section: Bunch, name: str) -> tuple[Bunch, list[str]]:
             f"{len(repeated)} names of cells occur more than once ({quote(repeated)}); -1, -2, "
             "... were appended"
         )
-    kept = ("X", "coords", "genes", "gene_ids", "sections", "obs_names")
+    kept = ("X", "coords", "genes", "gene_ids", "sections", "obs_names", "layer")
     return Bunch(**{key: section[key] for key in kept}, report=report), notes
 
 

@@ -16,6 +16,7 @@ from ._cleaning import clean
 from ._formats import ANNDATA_READERS, SECTION_READERS, format_of
 from ._gene_matching import quote
 from ._genes import align_genes, other_names
+from ._layers import find_expression, gene_table, layer_of_counts, quote_all
 from ._positions import SPATIAL_KEY, as_positions, find_positions
 from ._section import raw_section
 from ._section_labels import SECTION_KEY, warn_of_unnamed_sections
@@ -49,7 +50,8 @@ def read_sections(
           the order of the first.
     layer : str, default=None
         Layer of the AnnData that holds the expression. None means ``.X``. ``"raw"`` means
-        ``.raw.X``, unless a layer has this name.
+        ``.raw.X``, unless a layer has this name. ``"auto"`` is the first of ``.X``, the layer
+        "counts" and ``.raw.X`` that holds whole numbers, with a warning if that is not ``.X``.
     spatial_key : str or None, default="spatial"
         Key of ``.obsm`` that holds the positions. If the default key is absent, positions that
         are in one other known place are taken, such as ``.obsm["X_spatial"]`` or the columns x
@@ -77,6 +79,8 @@ def read_sections(
         obs_names : ndarray of shape (n_cells,), dtype str
             Barcodes or names of the cells. They are prefixed by the source if several sources
             share names.
+        layer : str or None
+            The layer that was taken.
         report : dict
             What was left out or renamed, see below; for each source if there are several.
 
@@ -148,7 +152,11 @@ def _read(
     source: Any, name: str, layer: str | None, spatial_key: str | None, section_key: str | None
 ) -> tuple[Bunch, list[str]]:
     """Read one source, and clean it."""
-    if layer is not None and isinstance(source, Path) and format_of(source) in SECTION_READERS:
+    if (
+        layer not in (None, "auto")
+        and isinstance(source, Path)
+        and format_of(source) in SECTION_READERS
+    ):
         raise ValueError(f"{source} is of a format that has no layers; got layer={layer!r}.")
     section = open_source(source)
     if isinstance(section, Bunch):
@@ -167,7 +175,11 @@ def _from_anndata(
     adata: Any, name: str, layer: str | None, spatial_key: str | None, section_key: str | None
 ) -> Bunch:
     """Take the parts out of an AnnData."""
-    X, genes = _expression(adata, name, layer)
+    if layer == "auto":
+        layer = layer_of_counts(adata, name)
+    X, genes = find_expression(adata, name, layer)
+    if getattr(adata, "isbacked", False):
+        X = X[:]
     coords = None
     if spatial_key == SPATIAL_KEY:
         coords = find_positions(adata, name)
@@ -201,6 +213,7 @@ def _from_anndata(
         coords=coords,
         sections=sections,
         in_tissue=_in_tissue(adata),
+        layer=layer,
     )
 
 
@@ -210,70 +223,6 @@ def _in_tissue(adata: Any) -> Any:
         return None
     values = np.asarray(adata.obs["in_tissue"])
     return np.isin(values.astype(str), ["1", "1.0", "True"])
-
-
-def gene_table(adata: Any, layer: str | None) -> Any:
-    """The table of the genes that a layer has.
-
-    Parameters
-    ----------
-    adata : AnnData
-    layer : str or None
-        See `find_expression`.
-
-    Returns
-    -------
-    DataFrame
-    """
-    from_raw = layer == "raw" and layer not in adata.layers and adata.raw is not None
-    return adata.raw.var if from_raw else adata.var
-
-
-def find_expression(adata: Any, name: str, layer: str | None) -> tuple[Any, Any]:
-    """The matrix that `layer` names, as stored in the AnnData, and the names of its columns.
-
-    Parameters
-    ----------
-    adata : AnnData
-    name : str
-        What messages call the AnnData.
-    layer : str or None
-        None means ``.X``. ``"raw"`` means ``.raw.X``, unless a layer has this name.
-
-    Returns
-    -------
-    X : array, sparse matrix, or backed dataset, of shape (n_cells, n_genes)
-    genes : Index of shape (n_genes,)
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer.
-    """
-    if layer == "raw" and layer not in adata.layers and adata.raw is not None:
-        X, genes = adata.raw.X, adata.raw.var_names
-    elif layer is None:
-        X, genes = adata.X, adata.var_names
-    elif layer in adata.layers:
-        X, genes = adata.layers[layer], adata.var_names
-    else:
-        raise ValueError(
-            f"{name} has no layer={layer!r}; it has {quote_all(adata.layers)}. Pass one of these, "
-            "or None for .X."
-        )
-    if X is None:
-        raise ValueError(
-            f"{name} has no .X. Pass layer= to use one of its layers: {quote_all(adata.layers)}."
-        )
-    return X, genes
-
-
-def _expression(adata: Any, name: str, layer: str | None) -> tuple[Any, Any]:
-    """The matrix that `layer` names, in memory, and the names of its columns."""
-    X, genes = find_expression(adata, name, layer)
-    if getattr(adata, "isbacked", False):
-        X = X[:]
-    return X, genes
 
 
 def _concatenate(parts: dict[str, Bunch]) -> Bunch:
@@ -303,6 +252,7 @@ def _concatenate(parts: dict[str, Bunch]) -> Bunch:
         else np.concatenate([part.coords for part in parts.values()]),
         genes=genes,
         gene_ids=_common_ids(parts, genes),
+        layer=first.layer if len({part.layer for part in parts.values()}) == 1 else None,
         sections=np.concatenate([part.sections for part in parts.values()]),
         obs_names=np.concatenate([part.obs_names for part in parts.values()]),
         report={name: part.report for name, part in parts.items() if part.report},
@@ -333,8 +283,3 @@ def _prefix_shared(parts: dict[str, Bunch], what: str) -> None:
         return
     for name, part in parts.items():
         part[what] = np.array([f"{name}_{label}" for label in part[what].tolist()])
-
-
-def quote_all(names: Any) -> str:
-    """All names for a message, or ``none``."""
-    return ", ".join(repr(str(name)) for name in names) or "none"

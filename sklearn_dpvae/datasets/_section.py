@@ -19,6 +19,7 @@ def raw_section(
     coords: Any = None,
     sections: Any = None,
     in_tissue: Any = None,
+    layer: str | None = None,
     notes: list[str] | None = None,
 ) -> Bunch:
     """Put the parts of a section together.
@@ -30,6 +31,8 @@ def raw_section(
         Names of features, other names, and of what kind they are.
     obs_names, sections, in_tissue : array-like of shape (n_cells,)
     coords : array-like of shape (n_cells, n_dims)
+    layer : str, optional
+        That X is from.
     notes : list of str, optional
         What is worth a warning.
 
@@ -54,6 +57,7 @@ def raw_section(
         coords=None if coords is None else np.asarray(coords, dtype=np.float64),
         sections=texts(sections),
         in_tissue=None if in_tissue is None else np.asarray(in_tissue, dtype=bool),
+        layer=layer,
         notes=[] if notes is None else notes,
     )
 
