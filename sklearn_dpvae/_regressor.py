@@ -29,6 +29,7 @@ from ._fitted.reference import (
     check_hidden_layer_sizes,
     check_levels,
     check_reference,
+    warn_of_unequal_extents,
 )
 from ._fitted.settings import FitSettings
 from ._fitted.uncertainty import ErrorModel
@@ -38,7 +39,7 @@ from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
 from ._network.losses import DISTANCE_LOSSES
 from ._network.objective import PRECISIONS
 from ._training.devices import pick_device
-from ._utils.validation import check_coords, checks_parameters
+from ._utils.validation import check_coords, check_same_order, checks_parameters
 from .masks import MASKS
 from .metrics import procrustes_disparity
 from .reconstruction._anchors import check_anchors
@@ -429,6 +430,7 @@ class DPVAESpatialRegressor(
     ) -> Self:
         """Check all, fit, and only then set what is learned."""
         given = X
+        check_same_order(X, y)
         X, y = self._check_fit(X, y, reset=resume is None)
         hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
         data = check_reference(
@@ -442,6 +444,8 @@ class DPVAESpatialRegressor(
             resume=resume,
             name=type(self).__name__,
         )
+        if self.alignment_weight == 0:
+            warn_of_unequal_extents(data)
         settings = FitSettings.of(
             self.get_params(deep=False)
             | {

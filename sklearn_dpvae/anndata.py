@@ -6,24 +6,32 @@ they are. Stands on the pipeline and the readers.
 
 import inspect
 import json
+import re
 import warnings
 from typing import Any
 
 import numpy as np
-from scipy import sparse
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from . import __version__
-from ._spatial_model import CHUNK_SIZE, SpatialModel, as_spatial_model
-from ._utils.counts import kind_of_values
+from ._spatial_model import CHUNK_SIZE, Answers, SpatialModel, as_spatial_model
 from ._utils.routing import routing_is_on, takes
-from .datasets import common_genes, read_sections
+from .datasets import read_sections
 from .datasets._gene_matching import quote
-from .datasets._genes import MIN_SHARE, make_unique, other_names
-from .datasets._positions import located_cells
-from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
+from .datasets._genes import MIN_SHARE, keep_genes_of, make_unique, other_names
+from .datasets._layers import (
+    find_expression,
+    gene_table,
+    kind_of_layer,
+    places_of_counts,
+    say_layer,
+)
+from .datasets._positions import SPATIAL_KEY, located_cells
+from .datasets._section_labels import SECTION_KEY, warn_of_pieces
 from .pipeline import make_spatial_pipeline
+from .preprocessing import LogNormalizer
+from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
 __all__ = ["fit", "predict"]
 
@@ -86,9 +94,9 @@ def fit(
     Warns
     -----
     UserWarning
-        If there are labels of sections and the pipeline does not take any, there are none but
-        something else tells sections apart, positions are taken from another place, or cells
-        without a position are left out.
+        If ``.X`` is not what the pipeline takes, there are labels of sections and the pipeline
+        does not take any, there are none but something else tells sections apart, positions are
+        taken from another place, or features or cells are left out, see `read_sections`.
 
     See Also
     --------
@@ -115,8 +123,7 @@ def fit(
             f"got both a pipeline and parameters of one ({', '.join(pipeline_params)}). Set them "
             "on the pipeline by its set_params."
         )
-    if layer == "auto":
-        layer = _layer_of_counts(adata)
+    said = layer is None and _warn_of_logarithms(adata, pipeline)
     data = read_sections(
         {"adata": adata}, layer=layer, spatial_key=spatial_key, section_key=section_key
     )
@@ -127,24 +134,24 @@ def fit(
             f"{', '.join(adata.obs) or 'none'}."
         )
     data = located_cells(data, "adata", "fitted")
-    gene_ids = _gene_ids(adata, layer)
     if query is not None:
-        from_raw = layer == "raw" and query.raw is not None and layer not in query.layers
-        names = (query.raw if from_raw else query).var_names
-        ids = _gene_ids(query, layer)
-        shared = common_genes(data.genes, names, gene_ids=gene_ids, query_ids=ids)
-        data.X, data.genes = data.X[:, shared], data.genes[shared]
-        gene_ids = None if gene_ids is None else np.asarray(gene_ids)[shared]
+        of_query = gene_table(query, layer)
+        keep_genes_of(data, of_query.index, other_names(of_query))
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
-    pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
+    if not has_sections and section_key is not None:
+        warn_of_pieces(data.coords, "adata")
+    with warnings.catch_warnings():
+        if said:
+            warnings.filterwarnings("ignore", message=re.escape(ALREADY_LOGARITHMS))
+        pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
     return SpatialModel.of(
         pipeline,
         data.X,
         data.genes,
-        gene_ids=gene_ids,
+        gene_ids=data.gene_ids,
         unit=unit,
-        layer=layer,
+        layer=data.layer,
         spatial_key=spatial_key,
         section_key=section_key if has_sections else None,
     )
@@ -178,7 +185,9 @@ def predict(
         in memory.
     layer : str or None, default="auto"
         Layer that holds the expression, as in `fit`. "auto" is the one that the model was
-        fitted on, or ``.X`` where that is unknown.
+        fitted on, or ``.X`` where that is unknown. If the model was fitted on whole numbers, and
+        this one does not hold any, it is the first of ``.X``, the layer "counts" and ``.raw.X``
+        that does, with a warning.
     section_key : str or None, default="auto"
         Column of ``.obs`` that holds the section of each cell. "auto" is the one that the model
         was fitted on, where the query has it. None takes all cells for one section.
@@ -197,7 +206,8 @@ def predict(
     Returns
     -------
     AnnData or None
-        The copy, if one is asked for. These are written:
+        The copy, if one is asked for, or a view such as ``adata[mask]``, which becomes an AnnData
+        of its own. These are written, in place of those of an earlier call:
 
         ``.obsm["spatial_dpvae"]`` : ndarray of shape (n_cells, n_dims)
             Positions, in the units of the reference.
@@ -239,9 +249,15 @@ def predict(
                 "copy=False, which leaves the file as it is."
             )
         adata = adata.copy()
-    layer = model.layer if layer == "auto" else layer
+    is_view = adata.is_view
+    if is_view and adata.isbacked:
+        raise ValueError(
+            "adata is a view of a backed AnnData, which cannot hold results. Pass "
+            "adata.to_memory(), or the whole in backed mode."
+        )
+    layer = _layer_of_query(adata, model) if layer == "auto" else layer
     X, genes = find_expression(adata, "adata", layer)
-    genes, gene_ids = _unique(genes), _gene_ids(adata, layer)
+    genes, gene_ids = _unique(genes), other_names(gene_table(adata, layer))
     found = model.answers(
         X,
         genes=genes,
@@ -251,42 +267,66 @@ def predict(
         min_share=min_share,
         chunk_size=chunk_size,
     )
+    with warnings.catch_warnings():
+        warnings.filterwarnings(
+            "ignore", message="(Trying to modify|Initializing view|Setting el)"
+        )
+        _write(adata, key_added, found, _provenance(model, found.missing, layer))
+    return adata if copy or is_view else None
+
+
+def _write(adata: Any, key_added: str, found: Answers, provenance: dict[str, Any]) -> None:
+    """Write results, in place of all that another model may have left."""
     adata.obsm[f"spatial_{key_added}"] = found.coords
-    if found.latents is not None:
-        adata.obsm[f"X_{key_added}"] = found.latents
-    if found.std is not None:
-        adata.obs[f"{key_added}_std"] = found.std
-    adata.uns[key_added] = _provenance(model, found.missing, layer)
-    return adata if copy else None
+    adata.uns[key_added] = provenance
+    for where, key, values in (
+        ("obsm", f"X_{key_added}", found.latents),
+        ("obs", f"{key_added}_std", found.std),
+    ):
+        table = getattr(adata, where)
+        if values is not None:
+            table[key] = values
+        elif key in table:
+            del table[key]
 
 
-def _layer_of_counts(adata: Any) -> str | None:
-    """The first place that holds whole numbers."""
-    places: dict[str | None, Any] = {None: adata.X, "counts": adata.layers.get("counts")}
-    places["raw"] = None if adata.raw is None else adata.raw.X
-    for layer, X in places.items():
-        if X is None:
-            continue
-        X = X[:200]
-        if kind_of_values(sparse.csr_matrix(X)) == "counts":
-            if layer is not None:
-                warnings.warn(
-                    f".X of adata does not hold whole numbers, so layer={layer!r} is taken. Name "
-                    "a layer, or None for .X, to choose another.",
-                    UserWarning,
-                    stacklevel=3,
-                )
-            return layer
-    raise ValueError(
-        'layer="auto" found no whole numbers in .X, the layer "counts" or .raw of adata. Name the '
-        f"layer that holds the counts; there are {', '.join(adata.layers) or 'none'}."
+def _layer_of_query(adata: Any, model: SpatialModel) -> str | None:
+    """The layer that the model was fitted on, or another one if that should hold counts."""
+    layer = model.layer
+    there = layer in (None, *adata.layers) or (layer == "raw" and adata.raw is not None)
+    if not model.whole_counts or (there and kind_of_layer(adata, layer) == "counts"):
+        return layer
+    for other in places_of_counts(adata):
+        if other != layer and kind_of_layer(adata, other) == "counts":
+            name = ".X" if layer is None else f"layer={layer!r}"
+            has = "does not hold whole numbers" if there else "is absent"
+            say_layer(f"the model was fitted on {name}, which {has} in adata", other)
+            return other
+    return layer
+
+
+def _warn_of_logarithms(adata: Any, pipeline: Any) -> bool:
+    """Warn where .X holds no counts, the pipeline wants them, and they are elsewhere."""
+    wants = isinstance(pipeline, Pipeline) and any(
+        isinstance(step, LogNormalizer) for _, step in pipeline.steps
     )
-
-
-def _gene_ids(adata: Any, layer: str | None) -> np.ndarray | None:
-    """Other names of the genes that `layer` has."""
-    from_raw = layer == "raw" and layer not in adata.layers and adata.raw is not None
-    return other_names(adata.raw.var if from_raw else adata.var)
+    kind = kind_of_layer(adata, None)
+    if not wants or kind == "counts":
+        return False
+    found = [
+        layer for layer in places_of_counts(adata)[1:] if kind_of_layer(adata, layer) == "counts"
+    ]
+    logged = "log1p" in adata.uns or kind == "logarithms"
+    if not found and not logged:
+        return False
+    state = "log-normalized already" if logged else "no counts"
+    where = f"they are in layer={found[0]!r}" if found else "name their layer by layer="
+    warnings.warn(
+        f".X of adata is {state}, but {type(pipeline).__name__} takes counts: {where}.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return True
 
 
 def _unique(names: Any) -> np.ndarray:

@@ -228,6 +228,95 @@ def test_a_query_on_another_scale_is_said_once(adata, model):
     assert len(caught) == 1
 
 
+def test_a_warning_names_the_layer_of_the_counts(adata):
+    logged = adata.copy()
+    logged.X = LogNormalizer().fit_transform(adata.X)
+    logged.layers["counts"] = adata.X
+    with pytest.warns(UserWarning, match="log-normalized already.*layer='counts'") as caught:
+        dpa.fit(logged, **SMALL)
+    assert len(caught) == 1
+    # Neither counts nor recognizable logarithms, but scanpy's note of them is there.
+    logged.X = adata.X.multiply(0.37).tocsr()
+    logged.uns["log1p"] = {"base": None}
+    del logged.layers["counts"]
+    with pytest.warns(UserWarning, match="log-normalized already.*by layer="):
+        dpa.fit(logged, **SMALL)
+
+
+def test_a_query_keeps_its_counts_elsewhere(adata, model):
+    expected = dpa.predict(model, adata, copy=True).obsm["spatial_dpvae"]
+    logged = adata.copy()
+    logged.X = LogNormalizer().fit_transform(adata.X)
+    logged.layers["counts"] = adata.X
+    with pytest.warns(UserWarning, match="fitted on .X, which does not hold.*'counts' is taken"):
+        dpa.predict(model, logged)
+    np.testing.assert_array_equal(logged.obsm["spatial_dpvae"], expected)
+    assert logged.uns["dpvae"]["layer"] == "counts"
+    of_layer = dpa.fit(logged, layer="counts", **SMALL)
+    with pytest.warns(UserWarning, match=r"fitted on layer='counts', which is absent.*so \.X is"):
+        dpa.predict(of_layer, adata)
+    np.testing.assert_array_equal(adata.obsm["spatial_dpvae"], expected)
+    adata.X = adata.X.multiply(0.37).tocsr()
+    with pytest.warns(UserWarning, match="the query holds fractions, but the reference held whol"):
+        dpa.predict(model, adata)
+
+
+def test_labels_that_the_reference_does_not_know(adata, model):
+    adata.obs["section"] = np.where(adata.obs["section"] == adata.obs["section"].iloc[0], "a", "b")
+    with pytest.warns(UserWarning, match=r"2 of 2 labels .* unknown .*\(a, b; it has section_1, "):
+        dpa.predict(model, adata)
+    transfer = dpa.fit(adata, query="new_section", **SMALL)
+    adata.obs["section"] = "another"
+    dpa.predict(transfer, adata)
+
+
+def test_results_reach_the_caller_of_a_view(adata, model, tmp_path):
+    expected = dpa.predict(model, adata, copy=True)
+    half = np.arange(300) % 2 == 0
+    placed = dpa.predict(model, adata[half])
+    assert "spatial_dpvae" not in adata.obsm
+    np.testing.assert_array_equal(
+        placed.obsm["spatial_dpvae"], expected.obsm["spatial_dpvae"][half]
+    )
+    named = adata[half]
+    dpa.predict(model, named)
+    np.testing.assert_array_equal(named.obs["dpvae_std"], placed.obs["dpvae_std"])
+    adata.write_h5ad(tmp_path / "query.h5ad")
+    backed = anndata.read_h5ad(tmp_path / "query.h5ad", backed="r")
+    with pytest.raises(ValueError, match=r"view of a backed AnnData.*to_memory"):
+        dpa.predict(model, backed[:50])
+    np.testing.assert_array_equal(
+        dpa.fit(backed[half.nonzero()[0]], **SMALL).pipeline.predict(adata.X),
+        dpa.fit(adata[half].copy(), **SMALL).pipeline.predict(adata.X),
+    )
+
+
+def test_results_of_another_model_do_not_stay(adata, model):
+    dpa.predict(model, adata)
+    neighbors = make_pipeline(LogNormalizer(), KNeighborsRegressor(5))
+    dpa.predict(dpa.fit(adata, neighbors, section_key=None), adata)
+    assert set(adata.obsm) == {"spatial", "spatial_dpvae"}
+    assert "dpvae_std" not in adata.obs
+    assert adata.uns["dpvae"]["estimator"] == "Pipeline"
+
+
+@pytest.mark.parametrize("kind", ["dask", "dask of sparse", "float16", "csc", "csr_array"])
+def test_expression_of_other_types(adata, model, kind):
+    expected = dpa.predict(model, adata, copy=True).obsm["spatial_dpvae"]
+    X = adata.X
+    if kind.startswith("dask"):
+        da = pytest.importorskip("dask.array")
+        blocks = da.from_array(X.toarray(), chunks=(100, 60))
+        adata.X = blocks.map_blocks(sparse.csr_matrix) if kind.endswith("sparse") else blocks
+    elif kind == "float16":
+        adata.X = X.toarray().astype(np.float16)
+    else:
+        adata.X = {"csc": sparse.csc_matrix, "csr_array": sparse.csr_array}[kind](X)
+    again = dpa.fit(adata, **SMALL)
+    dpa.predict(again, adata)
+    np.testing.assert_allclose(adata.obsm["spatial_dpvae"], expected, rtol=1e-4, atol=0.1)
+
+
 def test_section_key_of_another_name_and_of_none(tissue, adata, model):
     dpa.predict(model, adata)
     table = adata.copy()

@@ -1,12 +1,16 @@
 """The command line: what it writes, and that errors are one line and status 2."""
 
+import base64
 import csv
+import json
 import os
 import pickle
 import re
 import runpy
+import shutil
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
 import joblib
@@ -19,8 +23,9 @@ from sklearn.utils import Bunch
 import sklearn_dpvae
 import sklearn_dpvae.anndata as dpa
 from sklearn_dpvae import SpatialModel, SpatialPipeline, make_spatial_pipeline
-from sklearn_dpvae.cli import _demo, main
+from sklearn_dpvae.cli import _demo, _files, main
 from sklearn_dpvae.cli._files import load_model
+from sklearn_dpvae.cli._main import _parser
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.metrics import distance_correlation, neighborhood_hits, procrustes_disparity
 
@@ -374,9 +379,7 @@ def test_evaluate_scores_the_cells_that_have_a_position(files, capsys):
 def test_fit_then_predict_in_another_process_gives_the_same_bytes(files, capsys):
     argv = ["fit", "section.h5ad", "-o", "fitted.dpvae", "--n-top-genes", "8", *FAST]
     assert main(argv) == 0
-    out, err = capsys.readouterr()
-    assert re.fullmatch(r"fitted in \d+ s; wrote fitted.dpvae\n", out)
-    assert err == ""
+    assert capsys.readouterr() == ("", "")
     pipeline = sklearn_dpvae.load("fitted.dpvae").pipeline
     assert pipeline.named_steps["genes"].get_params()["n_top_genes"] == 8
     assert pipeline.named_steps["dpvae"].hidden_layer_sizes == (8,)
@@ -460,7 +463,8 @@ def test_fit_several_files_with_progress(files, capsys):
         part.write_h5ad(f"{name}.h5ad")
     argv = ["fit", "section_1.h5ad", "section_2.h5ad", "-o", "m.dpvae", "--query", "new_section"]
     assert main([*argv, *FAST[1:]]) == 0
-    err = capsys.readouterr().err
+    out, err = capsys.readouterr()
+    assert re.fullmatch(r"fitted in \d+ s; wrote m.dpvae\n", out)
     assert err.startswith("fitting 60 cells x 12 genes, 2 section(s)\n")
     assert "epoch" in err
     scaler = load_model("m.dpvae").pipeline.named_steps["scale"]
@@ -514,6 +518,218 @@ def test_real_section_end_to_end(tmp_path, monkeypatch, capsys):
     placed = anndata.read_h5ad("o.h5ad")
     assert np.isfinite(placed.obsm["spatial_dpvae"]).all()
     assert float(capsys.readouterr().out.splitlines()[-2].split()[2]) < 0.9
+
+
+# Options that several commands share
+
+
+def test_quiet_says_nothing_and_json_is_read(files, capsys):
+    argv = ["predict", "model.joblib", "section.h5ad", "-o", "out.csv"]
+    assert main([*argv, "-q"]) == 0
+    assert capsys.readouterr() == ("", "")
+    assert main([*argv, "-q", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert told == {"output": "out.csv", "n_cells": 60, "n_genes_missing": 0}
+    assert main(["evaluate", "model.joblib", "section.h5ad", "--json", "-q"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    expected = procrustes_disparity(
+        files.tissue.coords, files.tissue.X[:, :2].toarray(), sections=files.tissue.sections
+    )
+    assert set(rows) == {"section_1", "section_2", "all"}
+    assert rows["all"]["disparity"] == pytest.approx(expected)
+
+
+def test_a_score_that_is_missing_says_why(files, capsys):
+    files.adata[:6].copy().write_h5ad("few.h5ad")
+    assert main(["evaluate", "model.joblib", "few.h5ad", "-q"]) == 0
+    out = capsys.readouterr().out
+    assert re.search(r"^all +6 .* -$", out, re.MULTILINE)
+    assert re.search(r"^- for all: .*k=10", out, re.MULTILINE)
+    assert main(["evaluate", "model.joblib", "few.h5ad", "-q", "--json"]) == 0
+    row = json.loads(capsys.readouterr().out)["all"]
+    assert row["neighborhood_hits_10"] is None
+    assert "k=10" in row["notes"][0]
+
+
+def test_positions_go_to_stdout(files, capsys):
+    assert main(["predict", "model.joblib", "section.h5ad", "-o", "out.csv", "-q"]) == 0
+    assert main(["predict", "model.joblib", "section.h5ad", "-o", "-", "-q"]) == 0
+    out = capsys.readouterr().out
+    assert out == Path("out.csv").read_text().replace("\r\n", "\n")
+
+
+def test_anchors_of_a_key_and_of_a_table(files, capsys):
+    assert main(["fit", "section.h5ad", "-o", "m.dpvae", *FAST]) == 0
+    known = np.full((60, 2), np.nan)
+    rows = [0, 9, 20, 28, 31, 40, 50, 59]
+    known[rows] = files.tissue.coords[rows] + 7
+    files.adata.obsm["known"] = known
+    files.adata.write_h5ad("section.h5ad")
+    lines = [f"{files.adata.obs_names[i]},{known[i, 0]},{known[i, 1]}" for i in rows]
+    Path("known.csv").write_text("\n".join(["barcode,x,y", *lines]))
+    for given in ("known", "known.csv"):
+        argv = ["predict", "m.dpvae", "section.h5ad", "-q", "-o", f"{given}.h5ad"]
+        assert main([*argv, "--anchors", given]) == 0
+        placed = anndata.read_h5ad(f"{given}.h5ad")
+        np.testing.assert_allclose(placed.obsm["spatial_dpvae"][rows], known[rows])
+        assert set(placed.obsm) == {"spatial", "known", "spatial_dpvae", "X_dpvae"}
+    capsys.readouterr()
+    argv = ["predict", "m.dpvae", "section.h5ad", "-q", "-o", "o.csv", "--anchors"]
+    assert "neither a key of .obsm (known, spatial) nor a file" in failure(capsys, *argv, "no")
+    Path("known.csv").write_text("\n".join(["barcode,x,y", *lines, "cell_x,1,2"]))
+    assert "1 barcodes are not in the query (cell_x)" in failure(capsys, *argv, "known.csv")
+    Path("known.csv").write_text("barcode,x,y\na,here,there\n")
+    assert "not a table of barcode, x, y" in failure(capsys, *argv, "known.csv")
+
+
+def test_device(files, capsys):
+    assert main(["fit", "section.h5ad", "-o", "m.dpvae", "--device", "cpu", *FAST]) == 0
+    assert load_model("m.dpvae").pipeline["dpvae"].device == "auto"
+    capsys.readouterr()
+    message = failure(capsys, "fit", "section.h5ad", "-o", "n.dpvae", "--device", "abacus", *FAST)
+    assert message.startswith("device='abacus' cannot be used here")
+
+
+def test_counts_of_a_layer_are_looked_for(files):
+    files.adata.layers["counts"] = files.adata.X.copy()
+    files.adata.X = files.adata.X.multiply(0.3).tocsr()
+    files.adata.write_h5ad("section.h5ad")
+    with pytest.warns(UserWarning, match="layer='counts' is taken"):
+        fit = import_module("sklearn_dpvae.cli._commands").fit
+        fit(
+            _parser().parse_args(
+                ["fit", "section.h5ad", "-o", "m.dpvae", "--layer", "auto", *FAST]
+            )
+        )
+    assert load_model("m.dpvae").layer == "counts"
+
+
+def test_a_full_disk_is_said_before_anything_is_written(files, capsys, monkeypatch):
+    usage = shutil.disk_usage(".")._replace(free=10)
+    monkeypatch.setattr(_files.shutil, "disk_usage", lambda folder: usage)
+    argv = ["predict", "model.joblib", "section.h5ad", "-o", "out.h5ad"]
+    assert "out.h5ad: the disk has 0.00 GB left, and up to" in failure(capsys, *argv)
+    assert names() == ["model.joblib", "section.h5ad"]
+
+
+def test_results_of_another_model_are_replaced(files):
+    files.adata.obsm["X_dpvae"] = np.zeros((60, 3))
+    files.adata.uns["dpvae"] = {"old": 1}
+    files.adata.write_h5ad("section.h5ad")
+    assert main(["predict", "model.joblib", "section.h5ad", "-o", "out.h5ad", "-q"]) == 0
+    placed = anndata.read_h5ad("out.h5ad")
+    assert "X_dpvae" not in placed.obsm
+    assert "old" not in placed.uns["dpvae"]
+
+
+# tune
+
+
+def test_tune_tries_all_and_fits_the_best(files, capsys):
+    argv = ["tune", "section.h5ad", "-o", "best.dpvae", *FAST, "--n-top-genes", "12"]
+    grid = ["--grid", "genes__n_top_genes=6,9", "--grid", "hidden_layer_sizes=(4,),(5,4)"]
+    assert main([*argv, *grid, "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    told = json.loads(out)
+    assert told["left_out"] == "whole sections"
+    tried = [row["params"] for row in told["candidates"]]
+    assert len(tried) == 4
+    assert [len(row["by_fold"]) for row in told["candidates"]] == [2] * 4
+    errors = [row["disparity"] for row in told["candidates"]]
+    assert errors == sorted(errors)
+    pipeline = sklearn_dpvae.load("best.dpvae").pipeline
+    assert pipeline["genes"].n_top_genes == tried[0]["genes__n_top_genes"]
+    assert list(pipeline["dpvae"].hidden_layer_sizes) == tried[0]["dpvae__hidden_layer_sizes"]
+    assert pipeline.n_calibration_folds == 4
+
+    # The error of a fold is that of a fit without it.
+    rest = files.tissue.sections == "section_1"
+    left_out = ~rest
+    by_hand = make_spatial_pipeline(
+        n_top_genes=tried[0]["genes__n_top_genes"],
+        max_epochs=1,
+        hidden_layer_sizes=tuple(tried[0]["dpvae__hidden_layer_sizes"]),
+        random_state=0,
+        n_calibration_folds=None,
+    ).fit(files.tissue.X[rest], files.tissue.coords[rest])
+    error = procrustes_disparity(
+        files.tissue.coords[left_out], by_hand.predict(files.tissue.X[left_out])
+    )
+    assert any(abs(error - found) < 1e-6 for found in told["candidates"][0]["by_fold"])
+
+
+def test_tune_draws_and_says_what_it_does(files, capsys):
+    argv = ["tune", "section.h5ad", "-o", "best.dpvae", "--grid", "dropout=0.1,0.2,0.3"]
+    more = ["--n-iter", "1", "--folds", "blocks", "--n-folds", "2", *FAST[1:]]
+    assert main([*argv, *more]) == 0
+    out, err = capsys.readouterr()
+    assert "trying 1 combinations on 60 cells x 12 genes, 2 section(s), leaving out blocks" in err
+    assert "[2/2] dropout=0." in err
+    assert out.startswith("disparity (0 best, 1 worst) of blocks of tissue")
+    assert out.endswith("wrote best.dpvae\n")
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--grid", "epochs=1,2"], "--grid epochs: no such parameter; there are activation"),
+        (["--grid", "dropout"], "not of the form NAME=VALUE"),
+        (["--n-iter", "0"], "--n-iter 0: at least 1"),
+        (["--folds", "blocks", "--n-folds", "1"], "--n-folds 1: at least 2"),
+        (["--folds", "sections", "--section-key", "one"], "only one section; use blocks"),
+    ],
+)
+def test_tune_errors(files, capsys, argv, message):
+    files.adata.obs["one"] = "a"
+    files.adata.write_h5ad("section.h5ad")
+    assert message in failure(capsys, "tune", "section.h5ad", "-o", "m.dpvae", "-q", *argv)
+    assert names() == ["model.joblib", "section.h5ad"]
+
+
+# report
+
+
+@pytest.mark.filterwarnings("always")
+def test_report_is_one_page_with_all_in_it(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("matplotlib")
+    monkeypatch.chdir(tmp_path)
+    tissue = make_tissue(120, 30, random_state=0)
+    adata = anndata.AnnData(
+        tissue.X,
+        obs=pandas.DataFrame(index=tissue.obs_names),
+        var=pandas.DataFrame(
+            {"feature_types": ["Gene Expression"] * 28 + ["Antibody Capture"] * 2},
+            index=[*tissue.genes[:-1], "<CD3>"],
+        ),
+        obsm={"spatial": tissue.coords},
+    )
+    adata.write_h5ad("brain.h5ad")
+    argv = ["report", "brain.h5ad", "-o", "brain.html", "--unit", "µm", "--n-folds", "2"]
+    assert main([*argv, "--json", "--n-top-genes", "10", *FAST[1:]]) == 0
+    out, err = capsys.readouterr()
+    told = json.loads(out)
+    assert told["left_out"] == "blocks of tissue"
+    assert "2 of 30 features that are not genes" in err
+    page = Path("brain.html").read_text(encoding="utf-8")
+    assert names() == ["brain.h5ad", "brain.html"]
+    for name, row in told["errors"].items():
+        assert f"<td>{name}</td>" in page.replace(' class="n"', "")
+        assert f"{row['disparity']:.4g}" in page
+        assert 0 < row["disparity"] < 1
+    assert "2 Antibody Capture" in page
+    assert "10 of 28 genes are selected" in page
+    assert "median radius (µm)" in page
+    pictures = re.findall(r'<img alt="([^"]+)" src="data:image/png;base64,([^"]+)"', page)
+    assert len(pictures) == page.count("<img ") == 1
+    assert "its 120 cells" in pictures[0][0]
+    assert base64.b64decode(pictures[0][1]).startswith(b"\x89PNG")
+    # Nothing is fetched.
+    assert not re.search(r"(src|href)=.https?:", page)
+
+
+def test_report_errors(files, capsys):
+    assert "use .html or .htm" in failure(capsys, "report", "section.h5ad", "-o", "a.pdf")
 
 
 # demo

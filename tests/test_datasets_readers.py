@@ -10,6 +10,7 @@ import pytest
 from scipy import io, sparse
 
 from sklearn_dpvae.datasets import make_tissue, read_sections
+from sklearn_dpvae.datasets._section_labels import warn_of_pieces
 
 anndata = pytest.importorskip("anndata")
 h5py = pytest.importorskip("h5py")
@@ -191,7 +192,7 @@ def test_repeated_genes_are_made_unique_with_one_warning(adata, counts, tmp_path
         warnings.simplefilter("ignore")
         adata.var_names = ["TBCE", "TBCE", *counts.genes[2:]]
         adata.write_h5ad(tmp_path / "cortex.h5ad")
-    with pytest.warns(UserWarning, match="1 names of genes .* cortex .TBCE.") as seen:
+    with pytest.warns(UserWarning, match="cortex: 1 names of genes .*TBCE.*-1, -2") as seen:
         section = read_sections(tmp_path / "cortex.h5ad")
     assert len(seen) == 1
     assert seen[0].filename == __file__
@@ -209,8 +210,9 @@ def test_damaged_h5ad(adata, tmp_path, content):
     elif content == "truncated":
         path.write_bytes(path.read_bytes()[:-2000])
     else:
-        write_h5(path, adata.X, adata.var_names, adata.obs_names)
-    with pytest.raises(ValueError, match=r"cortex\.h5ad (is not a readable|has no cells)"):
+        with h5py.File(path, "w") as file:
+            file["numbers"] = [1, 2]
+    with pytest.raises(ValueError, match=r"cortex\.h5ad is (not a readable|a table of text)"):
         read_sections(path)
 
 
@@ -321,7 +323,9 @@ def test_antibodies_are_left_out(counts, tmp_path):
     kinds = ["Gene Expression"] * 10 + ["Antibody Capture"] * 2
     path = tmp_path / "filtered_feature_bc_matrix.h5"
     write_h5(path, counts.X, counts.genes, counts.obs_names, kinds)
-    section = read_sections(path)
+    with pytest.warns(UserWarning, match=r"2 of 12 features .* left out \(2 Antibody Capture\)"):
+        section = read_sections(path)
+    assert section.report == {"features that are not genes": {"Antibody Capture": 2}}
     np.testing.assert_array_equal(section.X.toarray(), counts.X[:, :10].toarray())
     assert section.genes.tolist() == counts.genes[:10].tolist()
 
@@ -335,7 +339,7 @@ def test_barcodes_without_tissue_are_dropped_with_a_warning(counts, tmp_path):
     table = positions(counts)
     table.loc[table["barcode"] == "cell_00002", "in_tissue"] = 0
     write_positions(folder, table)
-    with pytest.warns(UserWarning, match="1 of 40 barcodes .* not under tissue") as seen:
+    with pytest.warns(UserWarning, match="kidney: 1 of 40 barcodes are not under tissue") as seen:
         section = read_sections(folder)
     assert seen[0].filename == __file__
     kept = np.delete(np.arange(40), 1)
@@ -363,7 +367,7 @@ def test_missing_parts(counts, tmp_path):
     (tmp_path / "cells" / "features.tsv.gz").unlink()
     with pytest.raises(FileNotFoundError, match=r"no features.tsv or genes.tsv"):
         read_sections(tmp_path / "cells")
-    with pytest.raises(ValueError, match="has no layers; got layer='counts'"):
+    with pytest.raises(ValueError, match="a format that has no layers; got layer='counts'"):
         read_sections(tmp_path / "cells", layer="counts")
 
 
@@ -410,6 +414,7 @@ def test_damaged_mtx(counts, tmp_path, damage):
         ("barcode,in_tissue\nc,1\n", "lacks the column"),
         ("c,1,0,0,5\n", "not a table of 6 columns"),
         ("c,1,0,0,here,there\n", "not numbers"),
+        ("c,yes,0,0,1,2\n", "in_tissue='yes'; write 1 or 0"),
         (b"\xff\xfe\x00", "not a readable table"),
     ],
 )
@@ -553,7 +558,8 @@ def test_signs_of_several_sections(adata):
         read_sections(adata)
 
     del adata.uns["spatial"]
-    adata.obs_names = ["ACGT" * 4 + f"-{1 + (i > 20)}" for i in range(40)]
+    ends = ["ACGT"[i // 16] + "ACGT"[i // 4 % 4] + "ACGT"[i % 4] for i in range(40)]
+    adata.obs_names = ["ACGT" * 4 + end + f"-{1 + (i > 20)}" for i, end in enumerate(ends)]
     with pytest.warns(UserWarning, match=r"barcodes end on 2 numbers \(1, 2\)"):
         read_sections(adata)
 
@@ -561,3 +567,35 @@ def test_signs_of_several_sections(adata):
 def test_labels_of_whole_numbers_read_alike(adata):
     adata.obs["section"] = np.repeat([1.0, 2.0], 20)
     assert read_sections(adata).sections.tolist() == ["1"] * 20 + ["2"] * 20
+
+
+def test_columns_of_positions_are_chosen_by_name(adata, counts):
+    x, y = counts.coords.T
+    frame = pandas.DataFrame({"fov": 1.0, "y": y, "x": x}, index=adata.obs_names)
+    adata.obsm["spatial"] = frame
+    with pytest.warns(UserWarning, match=r"columns fov, y, x; x, y are taken"):
+        np.testing.assert_array_equal(read_sections(adata).coords, counts.coords)
+    adata.obsm["spatial"] = frame[["y", "x"]]
+    np.testing.assert_array_equal(read_sections(adata).coords, counts.coords)
+    adata.obsm["spatial"] = frame.assign(z=2.0)[["z", "y", "x"]]
+    assert read_sections(adata).coords.shape == (40, 3)
+    adata.obsm["spatial"] = frame.set_axis(["a", "b", "c"], axis=1)
+    with pytest.raises(ValueError, match="columns a, b, c, and it is not clear which"):
+        read_sections(adata)
+    adata.obsm["spatial"] = frame[["x", "y"]].assign(y="here")
+    with pytest.raises(ValueError, match=r"obsm\['spatial'\] of section_1 are not numbers"):
+        read_sections(adata)
+
+
+def test_pieces_far_apart_are_noticed():
+    rng = np.random.default_rng(0)
+    one = rng.uniform(0, 100, (300, 2))
+    with pytest.warns(UserWarning, match=r"brain is taken for .* 2 pieces far apart \(60%, 40%"):
+        warn_of_pieces(np.vstack([one, one[:200] + np.array([200, 0])]), "brain")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        warn_of_pieces(one, "brain")
+        # A few cells far away are no piece, nor are two hemispheres.
+        warn_of_pieces(np.vstack([one, one[:20] + np.array([1000, 0])]), "brain")
+        warn_of_pieces(np.vstack([one, one + np.array([110, 0])]), "brain")
+        warn_of_pieces(one[:50] * [1, 100], "brain")

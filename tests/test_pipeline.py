@@ -300,3 +300,15 @@ def test_positions_known_in_part_or_not_at_all(tissue):
         pipe.partial_fit(tissue.X[:-1], known)
     with pytest.raises(ValueError, match="NaN"):
         pipe.fit(tissue.X, known)
+
+
+@pytest.mark.parametrize("kind", ["coo", "dask"])
+def test_formats_without_rows(tissue, kind):
+    small = {"n_estimators": 1, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
+    expected = make_spatial_pipeline(**small).fit(tissue.X, tissue.coords).predict(tissue.X)
+    if kind == "dask":
+        X = pytest.importorskip("dask.array").from_array(tissue.X.toarray(), chunks=(100, 60))
+    else:
+        X = tissue.X.asformat(kind)
+    found = make_spatial_pipeline(**small).fit(X, tissue.coords).predict(X)
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=0.1)

@@ -552,3 +552,27 @@ def test_partial_fit_refuses_other_genes_and_dimensions(section):
         model.partial_fit(X[:, :5], coords)
     with pytest.raises(ValueError, match="dimension"):
         model.partial_fit(X, coords[:, 0])
+
+
+def test_rows_in_another_order_are_refused(tissue):
+    pandas = pytest.importorskip("pandas")
+    X = pandas.DataFrame(tissue.X.toarray(), index=tissue.obs_names)
+    y = pandas.DataFrame(tissue.coords, index=tissue.obs_names)
+    small = DPVAESpatialRegressor(hidden_layer_sizes=(4,), n_estimators=1, max_epochs=1)
+    X.columns = X.columns.astype(str)
+    with pytest.raises(ValueError, match=r"index of X in another order .* pass y\.loc"):
+        small.fit(X, y.iloc[::-1])
+    # Rows of other names belong together by their place.
+    small.fit(X, y.reset_index(drop=True))
+    small.fit(X, y)
+
+
+def test_sections_of_other_units_warn_where_the_loss_compares_them(tissue):
+    small = DPVAESpatialRegressor(hidden_layer_sizes=(4,), n_estimators=1, max_epochs=1)
+    first = tissue.sections == tissue.sections[0]
+    coords = tissue.coords * np.where(first, 1000, 1)[:, None]
+    small.fit(tissue.X, coords, sections=tissue.sections)
+    small.set_params(alignment_weight=0.0)
+    small.fit(tissue.X, tissue.coords, sections=tissue.sections)
+    with pytest.warns(UserWarning, match="section_1 is .* times as large as section section_2"):
+        small.fit(tissue.X, coords, sections=tissue.sections)

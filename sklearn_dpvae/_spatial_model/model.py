@@ -15,9 +15,13 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import __version__
 from .._fitted.counts import median_library_size
+from .._utils.counts import kind_of_values
+from .._utils.matrix import in_memory
+from .._utils.validation import check_sections, find_labels
 from ..datasets._gene_matching import quote
 from ..datasets._genes import MIN_SHARE, find_columns, make_unique, take_columns
 from ..pipeline._genes import gene_weights
+from ..pipeline._steps import transformers
 from .answers import Answers, answer
 
 CHUNK_SIZE = 10_000
@@ -167,6 +171,35 @@ class SpatialModel:
     def n_genes(self) -> int:
         """Number of genes."""
         return len(self.genes)
+
+    @property
+    def sections(self) -> NDArray[Any] | None:
+        """Labels of the sections of the reference; None where the last step keeps none."""
+        pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
+        final = pipeline.steps[-1][1] if isinstance(pipeline, Pipeline) else pipeline
+        return getattr(final, "sections_", None)
+
+    def _warn_of_unknown_sections(self, sections: NDArray[Any]) -> None:
+        """Warn of labels that are answered in the frame of another section.
+
+        A query that is z-scored by its own statistics is said to be another section.
+        """
+        known = self.sections
+        pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
+        steps = transformers(pipeline) if isinstance(pipeline, Pipeline) else []
+        own_statistics = any(getattr(step, "query", None) == "new_section" for step in steps)
+        if known is None or len(known) < 2 or own_statistics:
+            return
+        labels = check_sections(sections, len(sections))[1]
+        unknown = labels[find_labels(labels, known) < 0]
+        if len(unknown):
+            warnings.warn(
+                f"{len(unknown)} of {len(labels)} labels of sections in the query are unknown to "
+                f"the reference ({quote(unknown)}; it has {quote(known)}). Their cells are "
+                "answered in the frame of its largest section.",
+                UserWarning,
+                stacklevel=3,
+            )
 
     @property
     def gene_weights(self) -> NDArray[np.float64]:
@@ -332,9 +365,15 @@ class SpatialModel:
             genes = getattr(X, "columns", self.genes)
         names = np.asarray(genes).astype(str)
         X = X if hasattr(X, "shape") else np.asarray(X)
+        X = X.tocsr() if sparse.issparse(X) else getattr(X, "to_numpy", lambda: X)()
         if X.shape[0] == 0:
             raise ValueError("the query has no cells to place.")
         columns = self.columns(X, names, gene_ids, min_share)
+        if sections is not None:
+            sections = np.asarray(sections)
+            self._warn_of_unknown_sections(sections)
+        if self.whole_counts:
+            _warn_of_fractions(in_memory(X[:200]))
         with warnings.catch_warnings():
             # Genes were matched by name before.
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
@@ -342,21 +381,32 @@ class SpatialModel:
                 self.pipeline,
                 _blocks(X, columns, chunk_size),
                 columns < 0,
-                sections=None if sections is None else np.asarray(sections),
+                sections=sections,
                 anchors=anchors,
                 latents=latents,
             )
         return replace(found, missing=columns < 0)
 
 
+def _warn_of_fractions(X: Any) -> None:
+    """Warn where the reference was whole numbers, and this is neither that nor logarithms."""
+    X = sparse.csr_matrix(X)
+    # Logarithms are noticed by LogNormalizer, negative numbers are its error.
+    if X.data.min(initial=0) >= 0 and kind_of_values(X) == "fractions":
+        warnings.warn(
+            "the query holds fractions, but the reference held whole numbers, so that predictions "
+            'are less accurate. Pass the counts, which an AnnData often has as layer="counts" or '
+            'layer="raw", or correct both alike.',
+            UserWarning,
+            stacklevel=3,
+        )
+
+
 def _blocks(X: Any, columns: NDArray[np.intp], size: int) -> Iterator[tuple[slice, Any]]:
     """Blocks of rows in memory, with the model's columns."""
     for start in range(0, X.shape[0], size):
         rows = slice(start, min(start + size, X.shape[0]))
-        part = X[rows]
-        if hasattr(part, "compute"):  # dask
-            part = part.compute()
-        part = part.tocsr() if sparse.issparse(part) else np.asarray(part)
+        part = in_memory(X[rows])
         if start:
             # The first block has said what is wrong with all. `answers` undoes this filter.
             warnings.filterwarnings("ignore", message="X (looks log|holds whole numbers)")

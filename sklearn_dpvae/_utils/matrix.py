@@ -80,6 +80,24 @@ def check_matrix(
     return X
 
 
+def in_memory(X: Any) -> Any:
+    """What a dask array, a backed matrix or a sparse matrix of any format holds.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix, dask array}
+
+    Returns
+    -------
+    {ndarray, CSR matrix}
+        float16, which sparse matrices cannot hold, becomes float32.
+    """
+    if hasattr(X, "compute"):  # dask
+        X = X.compute()
+    X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
+    return X.astype(np.float32) if X.dtype == np.float16 else X
+
+
 def row_blocks(X: Any, size: int = ROWS_AT_A_TIME) -> Iterator[Any]:
     """Yield successive blocks of rows: CSR matrices of sparse input, views of dense input."""
     for start in range(0, X.shape[0], size):

@@ -157,6 +157,30 @@ def _without_zeros(text: str) -> str:
     return text.partition(".")[0] if re.fullmatch(r"-?\d+\.0+", text) else text
 
 
+def check_same_order(X: Any, y: Any) -> None:
+    """Refuse tables whose rows are the same, in another order.
+
+    Parameters
+    ----------
+    X, y : array-like
+        Only the index of two DataFrames or Series tells.
+
+    Raises
+    ------
+    ValueError
+        If y has the index of X in another order.
+    """
+    ours: Any = getattr(X, "index", None)
+    theirs: Any = getattr(y, "index", None)
+    if not (hasattr(ours, "equals") and hasattr(theirs, "equals")) or len(ours) != len(theirs):
+        return
+    if not ours.equals(theirs) and ours.is_unique and ours.isin(theirs).all():
+        raise ValueError(
+            f"y has the index of X in another order (it begins with {theirs[0]!r}, X with "
+            f"{ours[0]!r}). Rows belong together by their place: pass y.loc[X.index]."
+        )
+
+
 def check_coords(
     coords: ArrayLike,
     codes: NDArray[np.int64] | None = None,

@@ -1,6 +1,6 @@
 """The commands that work on files: fit, predict, evaluate."""
 
-import sys
+import json
 import time
 from argparse import Namespace
 from pathlib import Path
@@ -12,105 +12,199 @@ from sklearn.utils import Bunch
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
 from .._utils.optional import import_optional
-from ..datasets import common_genes, read_sections
+from ..datasets import read_sections
+from ..datasets._gene_matching import quote
+from ..datasets._genes import keep_genes_of, other_names
 from ..datasets._positions import located_cells
-from ..datasets._readers import SPATIAL_KEY, read_h5ad
+from ..datasets._readers import SECTION_KEY, SPATIAL_KEY, open_source
+from ..datasets._section_labels import warn_of_pieces
+from ..datasets._sources import named_sources
+from ..datasets._tables import read_table
 from ..pipeline import make_spatial_pipeline
 from ._files import check_output, load_model, save_model, write_csv, write_h5ad
-from ._scores import print_scores, scores
+from ._output import report, result
+from ._scores import as_json, print_scores, scores
 
-# Column of labels that is taken away again before results are written.
+# A column of labels and a key of positions that are taken away before results are written.
 _BY_FILE = "dpvae_file"
+_ANCHORS = "dpvae_anchors"
 
 
 def fit(arguments: Namespace) -> None:
     """Fit the recommended pipeline on one or several references and save it."""
     output = check_output(arguments.output)
-    keys = {name: getattr(arguments, name) for name in ("layer", "spatial_key", "section_key")}
-    reference = read_sections(arguments.reference, **keys)
-    if reference.coords is None:
-        raise ValueError(
-            f"{' '.join(arguments.reference)}: no positions in obsm[{arguments.spatial_key!r}]; "
-            "a reference needs them (see --spatial-key)"
-        )
-    reference = located_cells(reference, " ".join(arguments.reference), "fitted")
-    if arguments.query_genes is not None:
-        query_genes = read_sections(arguments.query_genes, section_key=None).genes
-        shared = common_genes(reference.genes, query_genes)
-        reference.X, reference.genes = reference.X[:, shared], reference.genes[shared]
-    labels = np.unique(reference.sections)
-    n_cells, n_genes = reference.X.shape
-    _report(arguments, f"fitting {n_cells:,} cells x {n_genes:,} genes, {len(labels)} section(s)")
-
+    reference = read_reference(arguments)
+    report(arguments, f"fitting {described(reference)}")
     start = time.perf_counter()
-    pipeline = make_spatial_pipeline(
-        query=arguments.query_kind,
-        n_top_genes=arguments.n_top_genes,
-        random_state=arguments.seed,
-        checkpoint=arguments.checkpoint,
-        verbose=0 if arguments.quiet else 1,
+    pipeline = new_pipeline(
+        arguments, checkpoint=arguments.checkpoint, verbose=0 if arguments.quiet else 1
     )
-    apply_settings(pipeline, arguments.settings)
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
-    # Whoever loads the model need not see a progress bar, nor write files of this machine.
-    pipeline.set_params(dpvae__verbose=0, dpvae__checkpoint=None)
-    model = SpatialModel.of(pipeline, reference.X, reference.genes, unit=arguments.unit, **keys)
-    save_model(model, output)
-    print(f"fitted in {time.perf_counter() - start:.0f} s; wrote {output}")
+    save_model(as_model(pipeline, reference, arguments), output)
+    seconds = time.perf_counter() - start
+    result(
+        arguments,
+        f"fitted in {seconds:.0f} s; wrote {output}",
+        output=str(output),
+        seconds=seconds,
+        n_cells=reference.X.shape[0],
+        n_genes=reference.X.shape[1],
+        cleaned=reference.report,
+    )
 
 
 def predict(arguments: Namespace) -> None:
     """Predict the positions of a query and write them beside its barcodes or into a copy."""
-    output = check_output(arguments.output, (".csv", ".h5ad"))
+    to_stdout = arguments.output == "-"
+    output = None if to_stdout else check_output(arguments.output, (".csv", ".h5ad"))
     model = _load_model(arguments)
-    query, adata, key = _read_query(arguments.query, model, arguments)
-    _report(arguments, f"placing {len(query.obs_names):,} cells")
-    adata = _as_anndata(query) if adata is None else adata
-    if key is None:
+    adata, name = _open_query(arguments.query)
+    report(arguments, f"placing {adata.n_obs:,} cells")
+    key = _section_key(adata, model, arguments)
+    if key is None and name in known_labels(model):
         # A file without labels is one section, which goes by the name of the file.
-        adata.obs[_BY_FILE] = query.sections
-    layer = None if arguments.layer == "X" else arguments.layer or "auto"
-    dpa.predict(model, adata, layer=layer, section_key=key or _BY_FILE)
+        adata.obs[_BY_FILE] = name
+        key = _BY_FILE
+    anchors_key = _anchors(adata, arguments.anchors)
+    dpa.predict(
+        model,
+        adata,
+        layer=None if arguments.layer == "X" else arguments.layer or "auto",
+        section_key=key,
+        anchors_key=anchors_key,
+        min_share=arguments.min_share,
+    )
     adata.obs.drop(columns=_BY_FILE, errors="ignore", inplace=True)
-    if output.suffix == ".csv":
-        std = np.asarray(adata.obs["dpvae_std"]) if "dpvae_std" in adata.obs else None
-        write_csv(output, query.obs_names, adata.obsm["spatial_dpvae"], std)
-    else:
+    if anchors_key == _ANCHORS:
+        del adata.obsm[_ANCHORS]
+    if output is not None and output.suffix == ".h5ad":
         write_h5ad(output, adata)
-    print(f"placed {adata.n_obs:,} cells; wrote {output}")
+    else:
+        std = np.asarray(adata.obs["dpvae_std"]) if "dpvae_std" in adata.obs else None
+        write_csv(output, adata.obs_names, adata.obsm["spatial_dpvae"], std)
+    if not to_stdout:
+        result(
+            arguments,
+            f"placed {adata.n_obs:,} cells; wrote {output}",
+            output=str(output),
+            n_cells=adata.n_obs,
+            n_genes_missing=adata.uns["dpvae"]["n_genes_missing"],
+        )
 
 
 def evaluate(arguments: Namespace) -> None:
     """Score the predictions for a file whose positions are known."""
     model = _load_model(arguments)
     spatial_key = arguments.spatial_key or model.spatial_key or SPATIAL_KEY
-    query, _, _ = _read_query(arguments.file, model, arguments, spatial_key)
+    adata, name = _open_query(arguments.file)
+    layer = model.layer if arguments.layer is None else arguments.layer
+    query = read_sections(
+        {name: adata},
+        layer=None if layer == "X" else layer,
+        spatial_key=spatial_key,
+        section_key=_section_key(adata, model, arguments),
+    )
     if query.coords is None:
         raise ValueError(
             f"{arguments.file}: no positions in obsm[{spatial_key!r}] to compare with "
             "(see --spatial-key)"
         )
     query = located_cells(query, arguments.file, "scored")
-    _report(arguments, f"placing {len(query.coords):,} cells")
-    coords = model.predict(query.X, genes=query.genes, sections=query.sections)
-    rows = {}
+    report(arguments, f"placing {len(query.coords):,} cells")
     labels = np.unique(query.sections)
+    by_name = labels.tolist() == [name] and name not in known_labels(model)
+    coords = model.predict(
+        query.X,
+        genes=query.genes,
+        gene_ids=query.gene_ids,
+        sections=None if by_name else query.sections,
+        min_share=arguments.min_share,
+    )
+    rows = {}
     if len(labels) > 1:
         for label in labels.tolist():
             part = query.sections == label
             rows[label] = scores(query.coords[part], coords[part])
     rows["all"] = scores(query.coords, coords, query.sections)
-    print_scores(rows)
+    if arguments.json:
+        print(json.dumps(as_json(rows)))
+    else:
+        print_scores(rows)
+
+
+def read_reference(arguments: Namespace) -> Bunch:
+    """Read what a command learns from: located cells of one or several sections."""
+    names = " ".join(arguments.reference)
+    layer = None if arguments.layer == "X" else arguments.layer
+    reference = read_sections(
+        arguments.reference,
+        layer=layer,
+        spatial_key=arguments.spatial_key,
+        section_key=arguments.section_key,
+    )
+    if reference.coords is None:
+        raise ValueError(
+            f"{names}: no positions in obsm[{arguments.spatial_key!r}]; a reference needs them "
+            "(see --spatial-key)"
+        )
+    reference = located_cells(reference, names, "fitted")
+    if arguments.query_genes is not None:
+        query, _ = _open_query(arguments.query_genes)
+        keep_genes_of(reference, query.var_names, other_names(query.var))
+    if len(np.unique(reference.sections)) == 1:
+        warn_of_pieces(reference.coords, names)
+    return reference
+
+
+def described(reference: Bunch) -> str:
+    """Size of a reference, in words."""
+    n_cells, n_genes = reference.X.shape
+    n_sections = len(np.unique(reference.sections))
+    return f"{n_cells:,} cells x {n_genes:,} genes, {n_sections} section(s)"
+
+
+def new_pipeline(arguments: Namespace, **params: Any) -> Any:
+    """The recommended pipeline with what the arguments say of it."""
+    pipeline = make_spatial_pipeline(
+        query=arguments.query_kind,
+        n_top_genes=arguments.n_top_genes,
+        random_state=arguments.seed,
+        device=arguments.device,
+        **params,
+    )
+    apply_settings(pipeline, arguments.settings)
+    return pipeline
+
+
+def as_model(pipeline: Any, reference: Bunch, arguments: Namespace) -> SpatialModel:
+    """A fitted pipeline with what it must know of its data."""
+    # Whoever loads the model need not see a progress bar, have the same device, or write files.
+    pipeline.set_params(dpvae__verbose=0, dpvae__device="auto", dpvae__checkpoint=None)
+    return SpatialModel.of(
+        pipeline,
+        reference.X,
+        reference.genes,
+        gene_ids=reference.gene_ids,
+        unit=arguments.unit,
+        layer=reference.layer,
+        spatial_key=arguments.spatial_key,
+        section_key=arguments.section_key,
+    )
 
 
 def apply_settings(pipeline: Any, settings: list[tuple[str, Any]]) -> None:
     """Set parameters of the regressor, or of a step as ``genes__n_top_genes``."""
     for name, value in settings:
-        full = name if "__" in name else f"dpvae__{name}"
-        if full not in pipeline.get_params():
-            known = pipeline.named_steps["dpvae"].get_params()
-            raise ValueError(f"--set {name}: no such parameter; there are {', '.join(known)}")
-        pipeline.set_params(**{full: value})
+        pipeline.set_params(**{full_name(pipeline, name, "--set"): value})
+
+
+def full_name(pipeline: Any, name: str, option: str) -> str:
+    """Name of a parameter of the pipeline; without a step it is one of the regressor."""
+    full = name if "__" in name else f"dpvae__{name}"
+    if full not in pipeline.get_params():
+        known = pipeline.named_steps["dpvae"].get_params()
+        raise ValueError(f"{option} {name}: no such parameter; there are {', '.join(known)}")
+    return full
 
 
 def _load_model(arguments: Namespace) -> SpatialModel:
@@ -124,47 +218,66 @@ def _load_model(arguments: Namespace) -> SpatialModel:
     return model
 
 
-def _read_query(
-    path: str, model: SpatialModel, arguments: Namespace, spatial_key: str | None = None
-) -> tuple[Bunch, Any, str | None]:
-    """Read a query by the layer and the column asked for, else by those of the fit.
+def known_labels(model: SpatialModel) -> list[str]:
+    """Labels of the model's sections, as text."""
+    return [] if model.sections is None else [str(label) for label in model.sections]
 
-    Also returned: its AnnData, where it is one, to write the positions into; and the column with
-    the labels, where it has one.
-    """
-    source = Path(path)
-    layer, key = arguments.layer, arguments.section_key
-    if source.is_file() and source.suffix != ".h5":
-        adata = read_h5ad(source)
-        layer = model.layer if layer is None else layer
-        if key is None and model.section_key in adata.obs:
-            key = model.section_key
-        found: Any = {source.stem: adata}
-    else:
-        adata, key, found = None, None, source
-    query = read_sections(
-        found,
-        layer=None if layer == "X" else layer,
-        spatial_key=spatial_key,
-        section_key=key,
-    )
-    return query, adata, key
+
+def _anchors(adata: Any, given: str | None) -> str | None:
+    """The key of .obsm with known positions: the one that is named, or of a table in a file."""
+    if given is None or given in adata.obsm:
+        return given
+    if not Path(given).is_file():
+        raise ValueError(
+            f"--anchors {given}: neither a key of .obsm ({', '.join(adata.obsm) or 'none'}) nor "
+            "a file"
+        )
+    header, *rows = read_table(Path(given))
+    try:
+        places = {row[0]: [float(value) for value in row[1:]] for row in rows}
+    except ValueError as error:
+        raise ValueError(f"--anchors {given}: not a table of barcode, x, y ({error})") from error
+    n_dims = len(header) - 1
+    unknown = [name for name in places if name not in adata.obs_names]
+    if unknown or n_dims < 1 or any(len(place) != n_dims for place in places.values()):
+        what = f"{len(unknown)} barcodes are not in the query ({quote(unknown)})"
+        raise ValueError(f"--anchors {given}: {what if unknown else 'lines of unequal length'}")
+    nowhere = [np.nan] * n_dims
+    adata.obsm[_ANCHORS] = np.array([places.get(name, nowhere) for name in adata.obs_names])
+    return _ANCHORS
+
+
+def _open_query(path: str) -> tuple[Any, str]:
+    """A query as an AnnData, whole where its file holds one, and the name of the file."""
+    sources = named_sources(path)
+    if len(sources) > 1:
+        raise ValueError(f"{path} fits {len(sources)} files. Pass one at a time.")
+    ((name, source),) = sources.items()
+    found = open_source(source)
+    return (
+        _as_anndata(read_sections({name: source})) if isinstance(found, Bunch) else found
+    ), name
+
+
+def _section_key(adata: Any, model: SpatialModel, arguments: Namespace) -> str | None:
+    """The column asked for, else the one of the fit where the query has it."""
+    if arguments.section_key is not None:
+        return str(arguments.section_key)
+    return model.section_key if model.section_key in adata.obs else None
 
 
 def _as_anndata(query: Bunch) -> Any:
     """An AnnData of what was read from other files."""
     anndata = import_optional("anndata", extra="anndata", purpose="predicting positions")
     pandas = import_optional("pandas", extra="anndata", purpose="predicting positions")
+    var = pandas.DataFrame(index=query.genes)
+    if query.gene_ids is not None:
+        var["gene_ids"] = query.gene_ids
     adata = anndata.AnnData(
         query.X,
-        obs=pandas.DataFrame(index=query.obs_names),
-        var=pandas.DataFrame(index=query.genes),
+        obs=pandas.DataFrame({SECTION_KEY: query.sections}, index=query.obs_names),
+        var=var,
     )
     if query.coords is not None:
         adata.obsm["spatial"] = query.coords
     return adata
-
-
-def _report(arguments: Namespace, message: str) -> None:
-    if not arguments.quiet:
-        print(message, file=sys.stderr, flush=True)

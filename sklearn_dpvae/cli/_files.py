@@ -3,6 +3,7 @@
 import csv
 import io
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -64,18 +65,6 @@ def load_model(path: str) -> SpatialModel:
         raise ValueError(f"{path} holds no model that can be used here: {error}") from error
 
 
-def write_csv(path: Path, names: np.ndarray, coords: np.ndarray, std: np.ndarray | None) -> None:
-    """Write a line for each cell: barcode, x, y (z), and std where there is one."""
-    n_dims = coords.shape[1]
-    axes = list("xyz"[:n_dims]) if n_dims <= 3 else [f"x{i}" for i in range(1, n_dims + 1)]
-    columns = coords if std is None else np.column_stack([coords, std])
-    with replacing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["barcode", *axes, *([] if std is None else ["std"])])
-        for name, values in zip(names.tolist(), columns.tolist(), strict=True):
-            writer.writerow([name, *values])
-
-
 def write_h5ad(path: Path, adata: Any) -> None:
     """Write an AnnData, by way of memory: HDF5 may crash the process where a disk is full."""
     h5py = import_optional("h5py", extra="anndata", purpose="writing .h5ad")
@@ -89,3 +78,22 @@ def write_h5ad(path: Path, adata: Any) -> None:
         write_elem(file, "/", adata)
     with replacing(path) as scratch:
         scratch.write_bytes(image.getbuffer())
+
+
+def write_csv(
+    path: Path | None, names: np.ndarray, coords: np.ndarray, std: np.ndarray | None
+) -> None:
+    """Write a line for each cell: barcode, x, y (z), and std where there is one.
+
+    Without a path they go to stdout.
+    """
+    n_dims = coords.shape[1]
+    axes = list("xyz"[:n_dims]) if n_dims <= 3 else [f"x{i}" for i in range(1, n_dims + 1)]
+    columns = coords if std is None else np.column_stack([coords, std])
+    header = ["barcode", *axes, *([] if std is None else ["std"])]
+    rows = ([name, *values] for name, values in zip(names, columns.tolist(), strict=True))
+    if path is None:
+        csv.writer(sys.stdout, lineterminator="\n").writerows([header, *rows])
+        return
+    with replacing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
+        csv.writer(file).writerows([header, *rows])

@@ -22,6 +22,8 @@ COMMANDS = {
     "fit": "_commands",
     "predict": "_commands",
     "evaluate": "_commands",
+    "tune": "_tune",
+    "report": "_report",
 }
 
 # What users and their files can cause. Anything else is a bug, whose traceback is wanted.
@@ -101,6 +103,8 @@ def _parser() -> argparse.ArgumentParser:
     _add_fit(commands)
     _add_predict(commands)
     _add_evaluate(commands)
+    _add_tune(commands)
+    _add_report(commands)
     return parser
 
 
@@ -119,12 +123,12 @@ def _add_demo(commands: Any) -> None:
 
 def _add_fit(commands: Any) -> None:
     parser = _add(commands, "fit", "learn from sections with positions")
-    parser.add_argument(
-        "reference",
-        nargs="+",
-        metavar="REF",
-        help=".h5ad file or Space Ranger folder; several are put together",
-    )
+    _add_output_model(parser)
+    _add_reference(parser)
+    _add_json(parser)
+
+
+def _add_output_model(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--output",
@@ -132,7 +136,21 @@ def _add_fit(commands: Any) -> None:
         metavar="MODEL",
         help="model to write, as a rule called .dpvae; sklearn_dpvae.load reads it, too",
     )
-    parser.add_argument("--layer", help="layer of the .h5ad with the counts (default: .X)")
+
+
+def _add_reference(parser: argparse.ArgumentParser) -> None:
+    """What is learned from, and by which pipeline."""
+    parser.add_argument(
+        "reference",
+        nargs="+",
+        metavar="REF",
+        help=".h5ad, .zarr, .loom, or a folder or matrix of Space Ranger, Xenium, CosMx or "
+        "MERSCOPE; several are put together",
+    )
+    parser.add_argument(
+        "--layer",
+        help="layer of the AnnData with the counts; auto looks for whole numbers (default: .X)",
+    )
     parser.add_argument(
         "--spatial-key", default="spatial", help="positions in obsm (default: %(default)s)"
     )
@@ -158,7 +176,63 @@ def _add_fit(commands: Any) -> None:
         "--n-top-genes", type=int, default=2000, help="genes to keep (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
+    parser.add_argument(
+        "--device", default="auto", help="cpu, cuda, cuda:1 or mps (default: the best there is)"
+    )
     _add_settings(parser)
+
+
+def _add_json(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_folds(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--folds",
+        choices=["auto", "blocks", "sections", "random"],
+        default="auto",
+        help="what is left out in turn: blocks of tissue, whole sections, or random cells "
+        "(default: sections if there are several, else blocks)",
+    )
+    parser.add_argument(
+        "--n-folds", type=int, default=3, help="folds of blocks or cells (default: %(default)s)"
+    )
+
+
+def _add_tune(commands: Any) -> None:
+    parser = _add(commands, "tune", "search parameters by cross-validation, and fit the best")
+    _add_output_model(parser)
+    _add_reference(parser)
+    parser.add_argument(
+        "--grid",
+        action="append",
+        type=_choices,
+        default=[],
+        metavar="NAME=A,B,...",
+        help="values of a parameter of DPVAESpatialRegressor, or of a step as "
+        "genes__n_top_genes; may be repeated (default: numbers of genes and components)",
+    )
+    parser.add_argument(
+        "--n-iter",
+        type=int,
+        metavar="N",
+        help="draw N combinations at random (default: try all of them)",
+    )
+    _add_folds(parser)
+    parser.add_argument("--n-jobs", type=int, default=1, help="default: %(default)s")
+    _add_json(parser)
+
+
+def _add_report(commands: Any) -> None:
+    parser = _add(
+        commands, "report", "write a page on a reference: what was read, errors, maps, genes"
+    )
+    parser.add_argument(
+        "-o", "--output", required=True, metavar="HTML", help="page to write, with all pictures"
+    )
+    _add_reference(parser)
+    _add_folds(parser)
+    _add_json(parser)
 
 
 def _add_predict(commands: Any) -> None:
@@ -167,15 +241,22 @@ def _add_predict(commands: Any) -> None:
     parser.add_argument(
         "query",
         metavar="QUERY",
-        help=".h5ad file, or a folder or .h5 matrix of Space Ranger or Cell Ranger",
+        help=".h5ad, .zarr, .loom, or a folder or matrix of Space Ranger, Cell Ranger, Xenium, "
+        "CosMx or MERSCOPE",
     )
     parser.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="OUT",
-        help=".csv: barcode, x, y, std; .h5ad: the query with what "
-        "sklearn_dpvae.anndata.predict writes into it, obsm['spatial_dpvae'] among it",
+        help=".csv: barcode, x, y, std, which go to the standard output for -; .h5ad: the query "
+        "with what sklearn_dpvae.anndata.predict writes into it, obsm['spatial_dpvae'] among it",
+    )
+    parser.add_argument(
+        "--anchors",
+        metavar="KEY|CSV",
+        help="known positions of some cells: a key of obsm with NaN for the others, or a table "
+        "of barcode, x, y",
     )
     _add_fitted_keys(parser)
 
@@ -193,7 +274,9 @@ def _add(commands: Any, name: str, help: str) -> argparse.ArgumentParser:
         name, help=help, description=help[0].upper() + help[1:] + ".", allow_abbrev=False
     )
     parser.set_defaults(command=name)
-    parser.add_argument("-q", "--quiet", action="store_true", help="no progress on stderr")
+    parser.add_argument(
+        "-q", "--quiet", action="store_true", help="print warnings and errors only"
+    )
     return parser
 
 
@@ -215,7 +298,15 @@ def _add_fitted_keys(parser: argparse.ArgumentParser) -> None:
         help="column of obs with section labels (default: as fitted; without such a column a "
         "file is one section)",
     )
+    parser.add_argument(
+        "--min-share",
+        type=float,
+        default=0.05,
+        metavar="SHARE",
+        help="share of the model's selected genes that the query must have (default: %(default)s)",
+    )
     _add_query(parser, "default: as fitted")
+    _add_json(parser)
 
 
 def _add_query(parser: argparse.ArgumentParser, note: str, default: str | None = None) -> None:
@@ -243,10 +334,28 @@ def _add_settings(parser: argparse.ArgumentParser) -> None:
 
 def _setting(text: str) -> tuple[str, Any]:
     """Parse ``NAME=VALUE``: numbers, tuples and the like are read, anything else is text."""
+    name, value = _pair(text)
+    return name, _value(value)
+
+
+def _choices(text: str) -> tuple[str, list[Any]]:
+    """Parse ``NAME=A,B,...``, with tuples in parentheses."""
+    name, values = _pair(text)
+    try:
+        return name, list(ast.literal_eval(f"[{values}]"))
+    except (ValueError, SyntaxError):
+        return name, [_value(value) for value in values.split(",")]
+
+
+def _pair(text: str) -> tuple[str, str]:
     name, equals, value = text.partition("=")
     if not (name and equals):
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form NAME=VALUE")
+    return name, value
+
+
+def _value(text: str) -> Any:
     try:
-        return name, ast.literal_eval(value)
+        return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return name, value
+        return text

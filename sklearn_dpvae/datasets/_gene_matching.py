@@ -67,10 +67,12 @@ def match_genes(
     Match(columns=array([ 1,  0, -1]), notes=('1 gene is spelled differently (Mbp is MBP)',))
     """
     notes: list[str] = []
-    with_ids = gene_ids is not None and reference_ids is not None
-    if np.array_equal(genes, reference) and (
-        not with_ids or np.array_equal(gene_ids, reference_ids)
-    ):
+    same = np.array_equal(genes, reference)
+    with_ids = False
+    if gene_ids is not None and reference_ids is not None:
+        with_ids = True
+        same = same and np.array_equal(gene_ids, reference_ids)
+    if same:
         _note_made_up(notes, made_up(reference), matched=True, with_ids=with_ids)
         return Match(np.arange(len(reference)), tuple(notes))
 

@@ -49,7 +49,7 @@ def find_positions(adata: Any, name: str) -> NDArray[np.float64] | None:
         If positions are taken from another place.
     """
     if SPATIAL_KEY in adata.obsm:
-        return np.asarray(adata.obsm[SPATIAL_KEY], dtype=np.float64)
+        return as_positions(adata.obsm[SPATIAL_KEY], f".obsm[{SPATIAL_KEY!r}] of {name}")
     places = {f".obsm[{key!r}]": adata.obsm[key] for key in OTHER_KEYS if key in adata.obsm}
     for pair in OTHER_COLUMNS:
         if set(pair) <= set(adata.obs):
@@ -67,8 +67,59 @@ def find_positions(adata: Any, name: str) -> NDArray[np.float64] | None:
             UserWarning,
             stacklevel=2,
         )
-        return np.asarray(positions, dtype=np.float64)
+        return as_positions(positions, f"{place} of {name}")
     return None
+
+
+def as_positions(values: Any, what: str) -> NDArray[np.float64]:
+    """Positions as numbers; the columns of a DataFrame are chosen by name.
+
+    Parameters
+    ----------
+    values : {array-like, DataFrame} of shape (n_cells, n_columns)
+    what : str
+        What messages call it.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_dims)
+
+    Raises
+    ------
+    ValueError
+        If the values are not numbers, or a DataFrame has more than two columns, none of which
+        are known.
+
+    Warns
+    -----
+    UserWarning
+        If columns are left out.
+    """
+    columns = [str(column) for column in getattr(values, "columns", [])]
+    chosen = columns
+    for pair in OTHER_COLUMNS:
+        if set(pair) <= set(columns):
+            chosen = [*pair, *(["z"] if pair == ("x", "y") and "z" in columns else [])]
+            break
+    else:
+        if len(columns) > 2:
+            raise ValueError(
+                f"{what} has the columns {', '.join(columns)}, and it is not clear which of them "
+                "are positions. Keep those, or call them x and y (and z)."
+            )
+    if len(chosen) < len(columns):
+        warnings.warn(
+            f"{what} has the columns {', '.join(columns)}; {', '.join(chosen)} are taken.",
+            UserWarning,
+            stacklevel=3,
+        )
+    if columns:
+        values = values[[name for name in values.columns if str(name) in chosen]]
+        values = values.set_axis(map(str, values.columns), axis=1)[chosen]
+    try:
+        return np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{what} are not numbers ({error}).") from error
 
 
 def is_located(coords: NDArray[np.float64]) -> NDArray[np.bool_]:

@@ -1,11 +1,9 @@
-"""Read sections from AnnData objects, .h5ad files and Space Ranger output folders.
+"""Read sections from AnnData objects, and from files and folders of many formats.
 
 May import `_utils`.
 """
 
-import os
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +11,16 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
 
-from .._utils.optional import import_optional
 from .._utils.validation import check_sections, label_text
+from ._cleaning import clean
+from ._formats import ANNDATA_READERS, SECTION_READERS, format_of
 from ._gene_matching import quote
-from ._genes import align_genes, make_unique
-from ._positions import SPATIAL_KEY, find_positions
+from ._genes import align_genes, other_names
+from ._layers import find_expression, gene_table, layer_of_counts, quote_all
+from ._positions import SPATIAL_KEY, as_positions, find_positions
+from ._section import raw_section
 from ._section_labels import SECTION_KEY, warn_of_unnamed_sections
-from ._tenx import read_tenx
+from ._sources import named_sources
 
 
 def read_sections(
@@ -33,21 +34,24 @@ def read_sections(
 
     Parameters
     ----------
-    source : path, AnnData, list of these, or dict of these
-        Where the sections come from:
+    source : path, AnnData, or several of these
+        Where the sections come from. What a path holds is told by its content:
 
-        * an ``.h5ad`` file or an :class:`anndata.AnnData` object;
-        * an output folder of Space Ranger: ``filtered_feature_bc_matrix.h5`` or the folder
-          ``filtered_feature_bc_matrix`` with ``matrix.mtx(.gz)``, and
-          ``spatial/tissue_positions(_list).csv`` or ``.parquet``. Spots that are not under
-          tissue are left out. Positions are (column, row) in pixels of the full image. There are
-          no positions if there is no folder ``spatial`` (Cell Ranger);
-        * a 10x ``.h5`` matrix, with positions in a folder ``spatial`` beside it if there is one;
-        * a list of such sources, or a dict of them by name. Their cells are concatenated, with
-          the genes that all sources have, in the order of the first.
+        * an :class:`anndata.AnnData`, or a file or folder that holds one: ``.h5ad``, also
+          compressed by gzip, ``.zarr``, a SpatialData of one table, ``.h5mu``, ``.loom``;
+        * a folder of Space Ranger (the sample, ``outs``, one bin size, segmented cells, the
+          result of ``aggr``) or Cell Ranger, or a matrix in it, in ``.h5`` or Matrix Market
+          format. Positions are (column, row) in pixels of the full image. There are none if
+          there is no folder ``spatial``;
+        * an output folder of Xenium, CosMx or MERSCOPE, or the matrix in it;
+        * a table of counts of Slide-seq or Spatial Transcriptomics;
+        * several: a list, a generator, a Series, a pattern such as ``"sections/*.h5ad"``, or a
+          dict by name. Their cells are concatenated, with the genes that all sources have, in
+          the order of the first.
     layer : str, default=None
         Layer of the AnnData that holds the expression. None means ``.X``. ``"raw"`` means
-        ``.raw.X``, unless a layer has this name.
+        ``.raw.X``, unless a layer has this name. ``"auto"`` is the first of ``.X``, the layer
+        "counts" and ``.raw.X`` that holds whole numbers, with a warning if that is not ``.X``.
     spatial_key : str or None, default="spatial"
         Key of ``.obsm`` that holds the positions. If the default key is absent, positions that
         are in one other known place are taken, such as ``.obsm["X_spatial"]`` or the columns x
@@ -68,11 +72,17 @@ def read_sections(
             Positions in the units of the source. None if the source has no positions.
         genes : ndarray of shape (n_genes,), dtype str
             Names of the genes, made unique.
+        gene_ids : ndarray of shape (n_genes,), dtype str, or None
+            Other names: identifiers, as a rule.
         sections : ndarray of shape (n_cells,), dtype str
             Section of each cell.
         obs_names : ndarray of shape (n_cells,), dtype str
             Barcodes or names of the cells. They are prefixed by the source if several sources
             share names.
+        layer : str or None
+            The layer that was taken.
+        report : dict
+            What was left out or renamed, see below; for each source if there are several.
 
     Raises
     ------
@@ -80,8 +90,8 @@ def read_sections(
         If there is no such file, or a folder lacks the matrix or the positions.
     ValueError
         If there is no such layer, spatial key or section key (the message lists what there is),
-        positions may be in several places,
-        a file is damaged, cells have no section label, or sources have no gene in common, or
+        positions may be in several places, a file is damaged or of a format that is not read,
+        cells have no section label, or sources have no gene in common, or
         only some of them have positions.
     TypeError
         If `source` is of another type.
@@ -91,9 +101,11 @@ def read_sections(
     Warns
     -----
     UserWarning
-        If names of genes are repeated (``-1``, ``-2``, ... are appended), or barcodes have no
-        position and are left out; if positions are taken from another place than ``spatial_key``;
-        if the default column is absent and something else tells sections apart.
+        If features that are not genes (antibodies, guides, control probes), barcodes off the
+        tissue, or cells without counts are left out; if names of genes or cells are repeated:
+        an identifier or ``-1``, ``-2``, ... is appended; if positions are taken from another
+        place than ``spatial_key``; if the default column is absent and something else tells
+        sections apart.
 
     See Also
     --------
@@ -110,121 +122,69 @@ def read_sections(
     >>> section.X.shape, section.coords.shape, section.sections[0].item()
     ((100, 20), (100, 2), 'cortex')
     """
-    if isinstance(source, Mapping):
-        named = {str(name): part for name, part in source.items()}
-    elif isinstance(source, list | tuple):
-        names = [_name(part, number) for number, part in enumerate(source, 1)]
-        named = dict(zip(make_unique(names)[0].tolist(), source, strict=True))
-    else:
-        named = {_name(source, 1): source}
-    if not named:
-        raise ValueError("source is empty: give at least one section to read.")
     parts = {}
-    for name, part in named.items():
-        parts[name] = _read(part, name, layer, spatial_key, section_key)
+    for name, part in named_sources(source).items():
+        parts[name], notes = _read(part, name, layer, spatial_key, section_key)
+        if notes:
+            warnings.warn(f"{name}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
     return next(iter(parts.values())) if len(parts) == 1 else _concatenate(parts)
 
 
-def _name(source: Any, number: int) -> str:
-    """Name of a source: its file or folder without suffix, or a number."""
-    if not isinstance(source, str | os.PathLike):
-        return f"{SECTION_KEY}_{number}"
-    path = Path(source).absolute()
-    # Space Ranger writes to SAMPLE/outs, and all its matrices have the same name.
-    if path.name == "outs":
-        path = path.parent
-    elif path.name == "filtered_feature_bc_matrix.h5":
-        path = path.parents[1] if path.parent.name == "outs" else path.parent
-    return path.stem if path.suffix in {".h5", ".h5ad"} else path.name
+def open_source(source: Any) -> Any:
+    """Open a path: an AnnData of what holds one, else a raw section of its own format.
+
+    Parameters
+    ----------
+    source : Path or AnnData
+
+    Returns
+    -------
+    AnnData or Bunch
+        An AnnData is returned as it is.
+    """
+    if not isinstance(source, Path):
+        return source
+    kind = format_of(source)
+    return (ANNDATA_READERS.get(kind) or SECTION_READERS[kind])(source)
 
 
 def _read(
     source: Any, name: str, layer: str | None, spatial_key: str | None, section_key: str | None
-) -> Bunch:
-    """Read one source."""
-    if isinstance(source, str | os.PathLike):
-        path = Path(source)
-        if not path.exists():
-            raise FileNotFoundError(f"no such file or folder: {path}")
-        if path.is_dir() or path.suffix == ".h5":
-            if layer is not None:
-                raise ValueError(
-                    f"{path} is 10x output, which has no layers; got layer={layer!r}."
-                )
-            section = read_tenx(path)
-            section.sections = np.full(len(section.obs_names), name)
-        else:
-            section = _from_anndata(read_h5ad(path), name, layer, spatial_key, section_key)
-    elif hasattr(source, "obsm") and hasattr(source, "var_names"):
-        section = _from_anndata(source, name, layer, spatial_key, section_key)
+) -> tuple[Bunch, list[str]]:
+    """Read one source, and clean it."""
+    if (
+        layer not in (None, "auto")
+        and isinstance(source, Path)
+        and format_of(source) in SECTION_READERS
+    ):
+        raise ValueError(f"{source} is of a format that has no layers; got layer={layer!r}.")
+    section = open_source(source)
+    if isinstance(section, Bunch):
+        if spatial_key is None:
+            section.coords = None
     else:
-        raise TypeError(
-            "source must be a path, an AnnData, or a list or dict of these, got "
-            f"{type(source).__name__}."
-        )
-    section.genes, repeated = make_unique(section.genes)
-    if repeated:
-        warnings.warn(
-            f"{len(repeated)} names of genes occur more than once in {name} ({quote(repeated)}); "
-            "-1, -2, ... were appended.",
-            UserWarning,
-            stacklevel=3,
-        )
-    return section
-
-
-def read_h5ad(path: Path) -> Any:
-    """Read an AnnData from an .h5ad file, with a clear error if the file is not one.
-
-    Parameters
-    ----------
-    path : Path
-        The file, which exists.
-
-    Returns
-    -------
-    adata : AnnData
-
-    Raises
-    ------
-    ValueError
-        If the file is damaged or of another format.
-    ImportError
-        If anndata is missing.
-    """
-    anndata = import_optional("anndata", extra="anndata", purpose="reading .h5ad files")
-    h5py = import_optional("h5py", extra="anndata", purpose="reading .h5ad files")
-    try:
-        with h5py.File(path, "r") as file:
-            if not {"obs", "var"} <= set(file):
-                raise ValueError(f"an HDF5 file with {quote_all(file)} instead of obs and var")
-        with warnings.catch_warnings():
-            # `read_sections` warns itself, and makes them unique.
-            warnings.filterwarnings("ignore", message=".*names are not unique")
-            adata = anndata.read_h5ad(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        # anndata passes on what h5py and pandas raise. Whatever it is, the file cannot be read.
-        if isinstance(error, PermissionError | IsADirectoryError):
-            raise
-        raise ValueError(
-            f"{path} is not a readable .h5ad file ({' '.join(str(error).split())}). It may be "
-            "damaged or cut short, or of another format."
-        ) from error
-    if adata.n_obs == 0 or adata.n_vars == 0:
-        raise ValueError(f"{path} has no cells or no genes (its shape is {adata.shape}).")
-    return adata
+        section = _from_anndata(section, name, layer, spatial_key, section_key)
+    if section.sections is None:
+        section.sections = np.full(len(section.obs_names), name)
+    before = section.notes
+    section, notes = clean(section, name)
+    return section, [*before, *notes]
 
 
 def _from_anndata(
     adata: Any, name: str, layer: str | None, spatial_key: str | None, section_key: str | None
 ) -> Bunch:
     """Take the parts out of an AnnData."""
-    X, genes = _expression(adata, name, layer)
+    if layer == "auto":
+        layer = layer_of_counts(adata, name)
+    X, genes = find_expression(adata, name, layer)
+    if getattr(adata, "isbacked", False):
+        X = X[:]
     coords = None
     if spatial_key == SPATIAL_KEY:
         coords = find_positions(adata, name)
     elif spatial_key in adata.obsm:
-        coords = np.asarray(adata.obsm[spatial_key], dtype=np.float64)
+        coords = as_positions(adata.obsm[spatial_key], f".obsm[{spatial_key!r}] of {name}")
     elif spatial_key is not None:
         raise ValueError(
             f"{name} has no positions spatial_key={spatial_key!r}; .obsm has "
@@ -236,66 +196,33 @@ def _from_anndata(
     elif section_key in (None, SECTION_KEY):
         if section_key is not None:
             warn_of_unnamed_sections(adata, name)
-        sections = np.full(adata.n_obs, name)
+        sections = None
     else:
         raise ValueError(
             f"{name} has no column section_key={section_key!r}; .obs has "
             f"{quote_all(adata.obs)}. Pass one of these columns."
         )
-    return Bunch(
-        X=X,
+    table = gene_table(adata, layer)
+    feature_types = next((table[k] for k in ("feature_types", "feature_type") if k in table), None)
+    return raw_section(
+        X,
+        genes,
+        adata.obs_names,
+        gene_ids=other_names(table),
+        feature_types=feature_types,
         coords=coords,
-        genes=np.asarray(genes).astype(str),
         sections=sections,
-        obs_names=np.asarray(adata.obs_names).astype(str),
+        in_tissue=_in_tissue(adata),
+        layer=layer,
     )
 
 
-def find_expression(adata: Any, name: str, layer: str | None) -> tuple[Any, Any]:
-    """The matrix that `layer` names, as stored in the AnnData, and the names of its columns.
-
-    Parameters
-    ----------
-    adata : AnnData
-    name : str
-        What messages call the AnnData.
-    layer : str or None
-        None means ``.X``. ``"raw"`` means ``.raw.X``, unless a layer has this name.
-
-    Returns
-    -------
-    X : array, sparse matrix, or backed dataset, of shape (n_cells, n_genes)
-    genes : Index of shape (n_genes,)
-
-    Raises
-    ------
-    ValueError
-        If there is no such layer.
-    """
-    if layer == "raw" and layer not in adata.layers and adata.raw is not None:
-        X, genes = adata.raw.X, adata.raw.var_names
-    elif layer is None:
-        X, genes = adata.X, adata.var_names
-    elif layer in adata.layers:
-        X, genes = adata.layers[layer], adata.var_names
-    else:
-        raise ValueError(
-            f"{name} has no layer={layer!r}; it has {quote_all(adata.layers)}. Pass one of these, "
-            "or None for .X."
-        )
-    if X is None:
-        raise ValueError(
-            f"{name} has no .X. Pass layer= to use one of its layers: {quote_all(adata.layers)}."
-        )
-    return X, genes
-
-
-def _expression(adata: Any, name: str, layer: str | None) -> tuple[sparse.csr_matrix, Any]:
-    """The matrix that `layer` names, as CSR, and the names of its columns."""
-    X, genes = find_expression(adata, name, layer)
-    if getattr(adata, "isbacked", False):
-        X = X[:]
-    return sparse.csr_matrix(X), genes
+def _in_tissue(adata: Any) -> Any:
+    """Whether the spots of Visium are under tissue, where there is a column that tells."""
+    if "in_tissue" not in adata.obs:
+        return None
+    values = np.asarray(adata.obs["in_tissue"])
+    return np.isin(values.astype(str), ["1", "1.0", "True"])
 
 
 def _concatenate(parts: dict[str, Bunch]) -> Bunch:
@@ -324,9 +251,24 @@ def _concatenate(parts: dict[str, Bunch]) -> Bunch:
         if first.coords is None
         else np.concatenate([part.coords for part in parts.values()]),
         genes=genes,
+        gene_ids=_common_ids(parts, genes),
+        layer=first.layer if len({part.layer for part in parts.values()}) == 1 else None,
         sections=np.concatenate([part.sections for part in parts.values()]),
         obs_names=np.concatenate([part.obs_names for part in parts.values()]),
+        report={name: part.report for name, part in parts.items() if part.report},
     )
+
+
+def _common_ids(parts: dict[str, Bunch], genes: np.ndarray) -> np.ndarray | None:
+    """Identifiers of genes in which all sources agree; empty for the others."""
+    found = None
+    for part in parts.values():
+        if part.gene_ids is None:
+            return None
+        column = {name: i for i, name in enumerate(part.genes.tolist())}
+        ids = part.gene_ids[[column[name] for name in genes.tolist()]]
+        found = ids if found is None else np.where(found == ids, found, "")
+    return found
 
 
 def _prefix_shared(parts: dict[str, Bunch], what: str) -> None:
@@ -341,8 +283,3 @@ def _prefix_shared(parts: dict[str, Bunch], what: str) -> None:
         return
     for name, part in parts.items():
         part[what] = np.array([f"{name}_{label}" for label in part[what].tolist()])
-
-
-def quote_all(names: Any) -> str:
-    """All names for a message, or ``none``."""
-    return ", ".join(repr(str(name)) for name in names) or "none"

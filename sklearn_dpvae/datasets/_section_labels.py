@@ -8,8 +8,14 @@ import warnings
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
+from scipy.sparse.csgraph import connected_components
+from scipy.spatial import cKDTree
 
 SECTION_KEY = "section"
+
+_CELLS_TO_LOOK_AT = 2000
 
 OTHER_COLUMNS = ("library_id", "sample", "sample_id", "batch", "slide", "slide_id")
 
@@ -42,6 +48,45 @@ def warn_of_unnamed_sections(adata: Any, name: str) -> None:
             return
         sign = f"its barcodes end on {len(ends)} numbers ({_some(ends.tolist())})"
     _warn(name, sign, "a column of .obs that tells them apart as section_key=")
+
+
+def warn_of_pieces(coords: NDArray[np.float64], name: str) -> None:
+    """Warn if what is taken for one section lies in pieces far from each other.
+
+    Pieces are far apart where the gap between them is a tenth of the extent of all, and ten times
+    the spacing of the cells.
+
+    Parameters
+    ----------
+    coords : ndarray of shape (n_cells, n_dims)
+        Finite.
+    name : str
+        What messages call it.
+    """
+    n_cells = len(coords)
+    if n_cells < 100:
+        return
+    rows = np.linspace(0, n_cells - 1, min(n_cells, _CELLS_TO_LOOK_AT)).astype(int)
+    some = coords[np.unique(rows)]
+    tree = cKDTree(some)
+    spacing = np.median(tree.query(some, k=2)[0][:, 1])
+    gap = max(10 * spacing, 0.1 * np.linalg.norm(np.ptp(some, axis=0)))
+    pairs = tree.query_pairs(gap, output_type="ndarray")
+    links = sparse.coo_matrix((np.ones(len(pairs)), pairs.T), shape=(len(some), len(some)))
+    _, piece = connected_components(links, directed=False)
+    sizes = np.bincount(piece)
+    large = np.flatnonzero(sizes >= 0.1 * len(some))
+    if len(large) < 2:
+        return
+    shares = ", ".join(f"{sizes[i] / len(some):.0%}" for i in large)
+    warnings.warn(
+        f"{name} is taken for one section, but its cells lie in {len(large)} pieces far apart "
+        f"({shares} of them), and the distance between pieces says nothing of the tissue if they "
+        "were put on the slide one by one. Label them in a column of .obs and name it by "
+        "section_key=.",
+        UserWarning,
+        stacklevel=3,
+    )
 
 
 def _warn(name: str, sign: str, remedy: str) -> None:

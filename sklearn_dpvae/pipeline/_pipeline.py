@@ -18,9 +18,17 @@ from .._network.likelihoods import COUNT_LIKELIHOODS
 from .._training.checkpoint import keeping_checkpoints
 from .._training.loop import in_a_search
 from .._utils.routing import routing_is_on, takes
+from .._utils.validation import check_same_order
 from ._cross_fitting import check_n_folds, cross_fit
 from ._genes import GeneTable, for_steps
-from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
+from ._steps import (
+    GivenCounts,
+    call_last_step,
+    located_rows,
+    select_genes,
+    transformers,
+    with_rows,
+)
 
 
 def _plain_pipeline_has(method: str) -> Callable[[Any], bool]:
@@ -170,6 +178,8 @@ class SpatialPipeline(Pipeline):
         ValueError
             If `query_genes` has none of the genes, or a step refuses what it is given.
         """
+        check_same_order(X, y)
+        X = with_rows(X)
         table = GeneTable.of(X, genes, query_genes)
         X = X if table is None else table.restrict(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
@@ -203,6 +213,8 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
+        check_same_order(X, y)
+        X = with_rows(X)
         table = GeneTable.of(X, genes, query_genes)
         X = X if table is None else table.restrict(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
@@ -245,7 +257,8 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
-        X, missing = for_steps(self, X, genes, None)
+        check_same_order(X, y)
+        X, missing = for_steps(self, with_rows(X), genes, None)
         params = _without_none(params, sections=sections, batch=batch, counts=counts)
         defaults = {}
         if self._explains_counts() and counts is None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.feature_selection import SelectorMixin
 from sklearn.pipeline import Pipeline
-from sklearn.utils import _safe_indexing, check_consistent_length
+from sklearn.utils import _safe_indexing, check_consistent_length, indexable
 from sklearn.utils.metadata_routing import process_routing
 
 from .._utils.routing import given, routing_is_on, sections_for
@@ -109,6 +109,7 @@ def call_last_step(
         What the method returns; the pipeline where that is the last step.
     """
     keywords, of_last = keywords_of(pipeline, method, params)
+    X = with_rows(X)
     mask = None if missing is None else check_missing_genes(missing, np.shape(X)[1])
     X, _ = transform_with(zip(transformers(pipeline), keywords, strict=True), X, mask)
     last = pipeline._final_estimator
@@ -140,6 +141,16 @@ def keywords_of(
     of_steps = [dict(routed[name]["transform"]) for _, name, _ in pipeline._iter(with_final=False)]
     of_last = dict(routed.get(pipeline.steps[-1][0], {}).get(known, {}))
     return of_steps, of_last if known == method else given(last, method, **of_last)
+
+
+def with_rows(X: Any) -> Any:
+    """X in memory, in a format whose rows can be taken: not of dask, and CSR for COO and others.
+
+    Parameters
+    ----------
+    X : {array-like, sparse matrix, dask array}
+    """
+    return indexable(X.compute() if hasattr(X, "compute") else X)[0]
 
 
 def select_genes(steps: Iterable[Any], X: Any) -> Any:
