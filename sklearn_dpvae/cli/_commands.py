@@ -16,7 +16,7 @@ from .._utils.optional import import_optional
 from ..datasets import read_sections
 from ..datasets._positions import located_cells
 from ..datasets._readers import SPATIAL_KEY, read_h5ad
-from ..pipeline import make_spatial_pipeline
+from ..pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
 from ._files import check_output, load_model, save_model, write_csv
 from ._scores import print_scores, scores
 
@@ -25,8 +25,9 @@ _BY_FILE = "dpvae_file"
 
 
 def fit(arguments: Namespace) -> None:
-    """Fit the recommended pipeline on one or several references and save it."""
+    """Fit a pipeline on one or several references and save it."""
     output = check_output(arguments.output)
+    pipeline = _make_pipeline(arguments)
     keys = {name: getattr(arguments, name) for name in ("layer", "spatial_key", "section_key")}
     reference = read_sections(arguments.reference, **keys)
     if reference.coords is None:
@@ -40,19 +41,34 @@ def fit(arguments: Namespace) -> None:
     _report(arguments, f"fitting {n_cells:,} cells x {n_genes:,} genes, {len(labels)} section(s)")
 
     start = time.perf_counter()
-    pipeline = make_spatial_pipeline(
-        query=arguments.query_kind,
-        n_top_genes=arguments.n_top_genes,
-        random_state=arguments.seed,
-        verbose=0 if arguments.quiet else 1,
-    )
-    apply_settings(pipeline, arguments.settings)
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
     # Whoever loads the model need not see a progress bar.
     pipeline.set_params(dpvae__verbose=0)
     model = SpatialModel.of(pipeline, reference.X, reference.genes, unit=arguments.unit, **keys)
     save_model(model, output)
     print(f"fitted in {time.perf_counter() - start:.0f} s; wrote {output}")
+
+
+def _make_pipeline(arguments: Namespace) -> SpatialPipeline:
+    """The pipeline of a preset, with the parameters that are given."""
+    params: dict[str, Any] = {
+        "random_state": arguments.seed,
+        "verbose": 0 if arguments.quiet else 1,
+    }
+    if arguments.n_top_genes is not None:
+        params["n_top_genes"] = arguments.n_top_genes
+    if arguments.preset == "recommended":
+        query = arguments.query_kind or "same_section"
+        pipeline = make_spatial_pipeline(query=query, **params)
+    elif arguments.query_kind is None:
+        pipeline = make_paper_pipeline(**params)
+    else:
+        raise ValueError(
+            f"--query {arguments.query_kind}: the pipeline of --preset paper does not z-score "
+            "sections. Leave out one of the two."
+        )
+    apply_settings(pipeline, arguments.settings)
+    return pipeline
 
 
 def predict(arguments: Namespace) -> None:

@@ -135,9 +135,16 @@ def _add_fit(commands: Any) -> None:
         "a file is one section)",
     )
     parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
-    _add_query(parser, "default: same_section", default="same_section")
     parser.add_argument(
-        "--n-top-genes", type=int, default=2000, help="genes to keep (default: %(default)s)"
+        "--preset",
+        choices=["recommended", "paper"],
+        default="recommended",
+        help="steps of the model: make_spatial_pipeline, or make_paper_pipeline, the recipe of "
+        "the paper, to compare with (default: %(default)s)",
+    )
+    _add_query(parser, "default: same_section; not with --preset paper")
+    parser.add_argument(
+        "--n-top-genes", type=int, help="genes to keep (default: 2000; 1000 with --preset paper)"
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     _add_settings(parser)
@@ -200,12 +207,11 @@ def _add_fitted_keys(parser: argparse.ArgumentParser) -> None:
     _add_query(parser, "default: as fitted")
 
 
-def _add_query(parser: argparse.ArgumentParser, note: str, default: str | None = None) -> None:
+def _add_query(parser: argparse.ArgumentParser, note: str) -> None:
     parser.add_argument(
         "--query",
         dest="query_kind",
         choices=["same_section", "new_section"],
-        default=default,
         help="whether queries come from the reference's own sections or from others, which are "
         f"z-scored by their own statistics ({note})",
     )
