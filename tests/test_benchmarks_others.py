@@ -84,6 +84,7 @@ def test_every_benchmark_says_how_it_is_called(module, capsys):
         ("accuracy", markdown, 3),
         ("harder", markdown, 2),
         ("model_family", model_family.table_of_means, None),
+        ("paper_weight", paper_weight.report, None),
         ("performance", performance.in_markdown, None),
         ("device", performance.in_markdown, None),
     ],

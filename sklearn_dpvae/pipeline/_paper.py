@@ -39,7 +39,7 @@ _SETTINGS: dict[str, Any] = {
 
 def make_paper_pipeline(
     *,
-    distance_weight: float = 1000.0,
+    distance_weight: float = 100.0,
     n_top_genes: int = 1000,
     memory: Any = None,
     verbose: int = 0,
@@ -56,7 +56,7 @@ def make_paper_pipeline(
 
     Parameters
     ----------
-    distance_weight : float, default=1000.0
+    distance_weight : float, default=100.0
         lambda, the weight of the distance-preserving term; 0 is the paper's plain VAE. The paper
         varies it over decades and names no best one. The default is our choice: the decade with
         the least error on held-out cells (``python -m benchmarks.paper_weight``).
