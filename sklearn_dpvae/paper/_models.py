@@ -515,7 +515,7 @@ def isometry(study: Study) -> Finding:
             f"{dp['correlation']:.3f} for the dp-VAE and {vae['correlation']:.3f} for the VAE; "
             f"the upper bound for {1 - delta:.0%} of the pairs is {dp['upper_over_c']:.1f} c "
             f"against {vae['upper_over_c']:.1f} c, and {dp['observed_upper_over_c']:.2f} c "
-            f"against {vae['observed_upper_over_c']:.2f} c as measured. At most {worst:.1%} of the "
-            "pairs of a section are outside the bound."
+            f"against {vae['observed_upper_over_c']:.2f} c as measured. At most {worst:.1%} of "
+            "the pairs of a section are outside the bound."
         )
     return finding
