@@ -20,7 +20,7 @@ from ..datasets._readers import SECTION_KEY, SPATIAL_KEY, open_source
 from ..datasets._section_labels import warn_of_pieces
 from ..datasets._sources import named_sources
 from ..datasets._tables import read_table
-from ..pipeline import make_spatial_pipeline
+from ..pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
 from ._files import check_output, load_model, save_model, write_csv, write_h5ad
 from ._output import report, result
 from ._scores import as_json, print_scores, scores
@@ -31,14 +31,14 @@ _ANCHORS = "dpvae_anchors"
 
 
 def fit(arguments: Namespace) -> None:
-    """Fit the recommended pipeline on one or several references and save it."""
+    """Fit a pipeline on one or several references and save it."""
     output = check_output(arguments.output)
-    reference = read_reference(arguments)
-    report(arguments, f"fitting {described(reference)}")
-    start = time.perf_counter()
     pipeline = new_pipeline(
         arguments, checkpoint=arguments.checkpoint, verbose=0 if arguments.quiet else 1
     )
+    reference = read_reference(arguments)
+    report(arguments, f"fitting {described(reference)}")
+    start = time.perf_counter()
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
     save_model(as_model(pipeline, reference, arguments), output)
     seconds = time.perf_counter() - start
@@ -163,15 +163,21 @@ def described(reference: Bunch) -> str:
     return f"{n_cells:,} cells x {n_genes:,} genes, {n_sections} section(s)"
 
 
-def new_pipeline(arguments: Namespace, **params: Any) -> Any:
-    """The recommended pipeline with what the arguments say of it."""
-    pipeline = make_spatial_pipeline(
-        query=arguments.query_kind,
-        n_top_genes=arguments.n_top_genes,
-        random_state=arguments.seed,
-        device=arguments.device,
-        **params,
-    )
+def new_pipeline(arguments: Namespace, **params: Any) -> SpatialPipeline:
+    """The pipeline of a preset with what the arguments say of it."""
+    params |= {"random_state": arguments.seed, "device": arguments.device}
+    if arguments.n_top_genes is not None:
+        params["n_top_genes"] = arguments.n_top_genes
+    if arguments.preset == "recommended":
+        pipeline = make_spatial_pipeline(query=arguments.query_kind or "auto", **params)
+    elif arguments.query_kind is None:
+        params.pop("n_calibration_folds", None)  # It has none.
+        pipeline = make_paper_pipeline(**params)
+    else:
+        raise ValueError(
+            f"--query {arguments.query_kind}: the pipeline of --preset paper does not z-score "
+            "sections. Leave out one of the two."
+        )
     apply_settings(pipeline, arguments.settings)
     return pipeline
 
