@@ -3,6 +3,7 @@
 It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
@@ -350,6 +351,7 @@ class DPVAESpatialRegressor(
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: ArrayLike | None = None,
+        views: Sequence[Any] = (),
     ) -> Self:
         """Learn from cells whose positions are known.
 
@@ -367,6 +369,9 @@ class DPVAESpatialRegressor(
             Batch (donor, platform, section ...) that the decoder is conditioned on.
         counts : {array-like, sparse matrix} of shape (n_cells, n_genes), default=None
             Counts that a likelihood of counts explains, where `X` is something else.
+        views : sequence of {array-like, sparse matrix} of shape (n_cells, n_features), default=()
+            Other measurements of the same cells, such as shallower ones. Each batch draws one of
+            them, or `X`, for each of its cells. Radii are learned on `X`.
 
         Returns
         -------
@@ -380,7 +385,7 @@ class DPVAESpatialRegressor(
             it was.
         """
         resume = self.fitted_ if self.warm_start and hasattr(self, "fitted_") else None
-        return self._fit(X, y, sections, batch, counts, resume=resume)
+        return self._fit(X, y, sections, batch, counts, views, resume=resume)
 
     @checks_parameters
     def partial_fit(
@@ -414,7 +419,7 @@ class DPVAESpatialRegressor(
         """
         resume = getattr(self, "fitted_", None)
         return self._fit(
-            X, y, sections, batch, counts, resume=resume, fine_tune=resume is not None
+            X, y, sections, batch, counts, (), resume=resume, fine_tune=resume is not None
         )
 
     def _fit(
@@ -424,6 +429,7 @@ class DPVAESpatialRegressor(
         sections: Any,
         batch: Any,
         counts: Any,
+        views: Sequence[Any],
         *,
         resume: FittedModel | None,
         fine_tune: bool = False,
@@ -439,6 +445,7 @@ class DPVAESpatialRegressor(
             sections=sections,
             batch=batch,
             counts=counts,
+            views=views,
             mask=self.mask,
             likelihood=self.likelihood,
             resume=resume,

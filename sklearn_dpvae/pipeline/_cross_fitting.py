@@ -19,10 +19,10 @@ from sklearn.utils.validation import _check_method_params
 
 from .._fitted.uncertainty import N_ALIKE, scatter_of_alike
 from .._regressor import DPVAESpatialRegressor
-from .._utils.routing import routing_is_on
 from .._utils.validation import check_sections
 from ..decomposition import SpatialPCA
-from ._steps import keywords_of, transform_with, transformers
+from ._steps import keywords_of, of_a_query, transform_with, transformers
+from ._thinning import at_depths
 
 # A single network and a third of the epochs err some 10 % more than the ensemble, at a fraction of
 # its cost. Radii are that much on the safe side.
@@ -33,7 +33,14 @@ _MIN_EPOCHS = 5
 _MAX_CELLS = 50_000
 
 
-def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: int) -> None:
+def cross_fit(
+    pipeline: Any,
+    X: Any,
+    y: Any,
+    params: dict[str, Any],
+    n_folds: int,
+    depths: NDArray[np.float64] | None = None,
+) -> None:
     """Calibrate a fitted pipeline on its own reference, by parts that are left out in turn.
 
     Parameters
@@ -45,17 +52,22 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
     params : dict
         What `fit` was given beside them, by the names that it takes.
     n_folds : int
+    depths : ndarray of shape (n_query,), optional
+        Library sizes of queries: cells are placed as if they were as shallow.
     """
     final: DPVAESpatialRegressor = pipeline._final_estimator
     known = final.fitted_.error_model
     n_cells = np.shape(X)[0]
     rng = np.random.RandomState(final.fitted_.seed)
-    labels = _of_a_query(pipeline, params)
+    labels = of_a_query(pipeline, params)
     sections = keywords_of(pipeline, "predict", labels)[1].get("sections")
     codes, _ = check_sections(sections, n_cells)
     folds = deal(codes, n_folds, rng)
     if (folds < 0).all():
         return
+    as_queries = X
+    if depths is not None:
+        as_queries = at_depths(X, depths, np.random.default_rng(final.fitted_.seed))
     coords = np.asarray(y, dtype=np.float64).reshape(n_cells, -1)
     errors = np.full(n_cells, np.nan)
     scatter = None if known.inputs is None else np.full(n_cells, np.nan)
@@ -70,10 +82,13 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # The fit of the whole has said it.
             chain.fit(
-                _safe_indexing(X, train), _safe_indexing(y, train), **_rows(X, params, train)
+                _safe_indexing(X, train),
+                _safe_indexing(y, train),
+                query_counts=depths,
+                **_rows(X, params, train),
             )
 
-        inputs, keywords = _seen_by_the_last(chain, X, labels, test)
+        inputs, keywords = _seen_by_the_last(chain, as_queries, labels, test)
         placed = chain._final_estimator.predict(inputs, **keywords).reshape(len(test), -1)
         errors[test] = np.linalg.norm(placed - coords[test], axis=1)
         if scatter is not None:
@@ -84,16 +99,6 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
         errors[known.rows], None if scatter is None else scatter[known.rows]
     )
-
-
-def _of_a_query(pipeline: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """What of the parameters of `fit` a query would be given, too: as a rule its sections."""
-    if routing_is_on():
-        consumed = pipeline.get_metadata_routing().consumes("predict", params.keys())
-        return {name: params[name] for name in consumed}
-    of_last = f"{pipeline.steps[-1][0]}__sections"
-    sections = params.get("sections", params.get(of_last))
-    return {} if sections is None else {"sections": sections}
 
 
 def _rows(X: Any, params: dict[str, Any], rows: NDArray[np.intp]) -> dict[str, Any]:

@@ -20,15 +20,16 @@ from .._training.loop import in_a_search
 from .._utils.routing import routing_is_on, takes
 from .._utils.validation import check_same_order
 from ._cross_fitting import check_n_folds, cross_fit
-from ._genes import GeneTable, for_steps
+from ._genes import GeneTable, for_steps, query_columns
 from ._steps import (
-    GivenCounts,
+    GivenMore,
     call_last_step,
     located_rows,
     select_genes,
     transformers,
     with_rows,
 )
+from ._thinning import check_n_thinned, query_depths, thinned_views
 
 
 def _plain_pipeline_has(method: str) -> Callable[[Any], bool]:
@@ -71,6 +72,11 @@ class SpatialPipeline(Pipeline):
         Where fitted transformers are cached.
     verbose : bool, default=False
         Whether the time of each step is printed.
+    n_thinned : int, default=0
+        Shallower measurements of each cell of the reference that the last step is trained on
+        beside the one there is, of which each batch draws one. They are made of whole numbers
+        only, by keeping each count with a probability: between 0.3 and 1, or such that depths
+        are those of `query_counts`. The last step must take `views`.
     n_calibration_folds : int, default=None
         Parts of the reference by which `fit` calibrates the radii and standard deviations: all
         steps are fitted anew without each part in turn, with one small network, and place the
@@ -116,14 +122,16 @@ class SpatialPipeline(Pipeline):
         transform_input: list[str] | None = None,
         memory: Any = None,
         verbose: bool = False,
+        n_thinned: int = 0,
         n_calibration_folds: int | None = None,
     ) -> None:
         super().__init__(steps, transform_input=transform_input, memory=memory, verbose=verbose)
+        self.n_thinned = n_thinned
         self.n_calibration_folds = n_calibration_folds
 
     # The steps make the requests; the pipeline only passes metadata on.
     __metadata_request__fit: ClassVar = dict.fromkeys(
-        ("sections", "batch", "counts", "genes", "query_genes"), UNUSED
+        ("sections", "batch", "counts", "genes", "query_genes", "query_counts"), UNUSED
     )
     __metadata_request__partial_fit: ClassVar = __metadata_request__fit
     __metadata_request__predict: ClassVar = dict.fromkeys(
@@ -142,6 +150,7 @@ class SpatialPipeline(Pipeline):
         counts: Any = None,
         genes: ArrayLike | None = None,
         query_genes: ArrayLike | None = None,
+        query_counts: Any = None,
         **params: Any,
     ) -> "SpatialPipeline":
         """Fit all steps.
@@ -166,6 +175,10 @@ class SpatialPipeline(Pipeline):
             Names of the genes that queries will have. All steps are fitted on the genes that are
             in both: a panel of a few hundred genes is then used whole, and depths are those of
             the panel. None fits them on all columns.
+        query_counts : {array-like, sparse matrix} of shape (n_query, n_query_genes), default=None
+            Counts of a query, with columns of the names in `query_genes`, or the sum of the
+            counts of each of its cells. The thinned copies of the reference then have its depths,
+            and so have the cells that radii are calibrated on. It teaches nothing else.
         **params : dict
             Other parameters of steps, as `sklearn.pipeline.Pipeline.fit` takes them.
 
@@ -176,15 +189,20 @@ class SpatialPipeline(Pipeline):
         Raises
         ------
         ValueError
-            If `query_genes` has none of the genes, or a step refuses what it is given.
+            If `query_genes` has none of the genes, `query_counts` no counts, or a step refuses
+            what it is given.
         """
         check_same_order(X, y)
         X = with_rows(X)
         table = GeneTable.of(X, genes, query_genes)
         X = X if table is None else table.restrict(X)
+        depths = query_depths(query_counts, query_columns(table, query_genes))
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
+        with (
+            self._calibrated_afterward(X, y, given, depths),
+            self._more_for_last_step(X, given, depths),
+        ):
             super().fit(X, y, **params)
         self.gene_table_ = table
         return self
@@ -200,13 +218,14 @@ class SpatialPipeline(Pipeline):
         counts: Any = None,
         genes: ArrayLike | None = None,
         query_genes: ArrayLike | None = None,
+        query_counts: Any = None,
         **params: Any,
     ) -> Any:
         """Fit all steps and return what the last one makes of `X`.
 
         Parameters
         ----------
-        X, y, sections, batch, counts, genes, query_genes, **params
+        X, y, sections, batch, counts, genes, query_genes, query_counts, **params
             See `fit`.
 
         Returns
@@ -217,9 +236,13 @@ class SpatialPipeline(Pipeline):
         X = with_rows(X)
         table = GeneTable.of(X, genes, query_genes)
         X = X if table is None else table.restrict(X)
+        depths = query_depths(query_counts, query_columns(table, query_genes))
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
+        with (
+            self._calibrated_afterward(X, y, given, depths),
+            self._more_for_last_step(X, given, depths),
+        ):
             transformed = super().fit_transform(X, y, **params)
         self.gene_table_ = table
         return transformed
@@ -459,7 +482,9 @@ class SpatialPipeline(Pipeline):
         return router
 
     @contextmanager
-    def _calibrated_afterward(self, X: Any, y: Any, given: dict[str, Any]) -> Iterator[None]:
+    def _calibrated_afterward(
+        self, X: Any, y: Any, given: dict[str, Any], depths: NDArray[np.float64] | None
+    ) -> Iterator[None]:
         """Calibrate what is fitted in a block, on parts of the reference that are left out."""
         n_folds = self.n_calibration_folds
         if n_folds is None:
@@ -470,7 +495,7 @@ class SpatialPipeline(Pipeline):
         with keeping_checkpoints():
             yield
             try:
-                cross_fit(self, X, y, given, n_folds)
+                cross_fit(self, X, y, given, n_folds, depths)
             except KeyboardInterrupt:
                 if final.on_interrupt != "keep" or in_a_search():
                     raise
@@ -499,15 +524,22 @@ class SpatialPipeline(Pipeline):
         } | params
 
     @contextmanager
-    def _counts_for_last_step(self, X: Any) -> Iterator[None]:
-        """Give the last step the counts of the selected genes, while a fit lasts."""
+    def _more_for_last_step(
+        self, X: Any, given: dict[str, Any], depths: NDArray[np.float64] | None
+    ) -> Iterator[None]:
+        """Give the last step counts of the selected genes and thinned views, while a fit lasts."""
+        name, final = self.steps[-1]
+        makers: dict[str, Callable[[], Any]] = {}
         # Counts that the steps are to transform are what the last step gets as its X.
-        if not self._explains_counts() or "counts" in (self.transform_input or ()):
+        if self._explains_counts() and "counts" not in (self.transform_input or ()):
+            makers["counts"] = lambda: select_genes(transformers(self), X)
+        if self.n_thinned and len(self.steps) > 1:
+            check_n_thinned(self.n_thinned, final)
+            makers["views"] = lambda: thinned_views(self, X, given, self.n_thinned, depths)
+        if not makers:
             yield
             return
-        name, final = self.steps[-1]
-        step = GivenCounts(final, lambda: select_genes(transformers(self), X))
-        self.steps = [*self.steps[:-1], (name, step)]
+        self.steps = [*self.steps[:-1], (name, GivenMore(final, **makers))]
         try:
             yield
         finally:

@@ -3,6 +3,7 @@
 Imports `_utils` only.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -197,31 +198,50 @@ def located_rows(y: ArrayLike) -> NDArray[np.intp] | None:
     return located
 
 
-class GivenCounts:
-    """The last step during a fit: itself, but given counts where the caller gives none.
+def of_a_query(pipeline: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """What of the parameters of `fit` a query would be given, too: as a rule its sections."""
+    if routing_is_on():
+        consumed = pipeline.get_metadata_routing().consumes("predict", params.keys())
+        return {name: params[name] for name in consumed}
+    of_last = f"{pipeline.steps[-1][0]}__sections"
+    sections = params.get("sections", params.get(of_last))
+    return {} if sections is None else {"sections": sections}
 
-    Which counts these are depends on the genes that the steps before it select, so they are
-    looked up when the last step is fitted, and not before.
+
+def pointwise_copy(step: Any) -> Any:
+    """A fitted step that transforms each row by what it learned of the reference."""
+    if getattr(step, "pointwise", True):
+        return step
+    own = copy.copy(step)
+    own.query = "same_section"
+    return own
+
+
+class GivenMore:
+    """The last step during a fit: itself, but given what depends on the steps before it.
+
+    That is made when the last step is fitted, and not before.
 
     Parameters
     ----------
     step : estimator
-    counts : callable
-        Returns the counts of the selected genes.
+    **makers : callable
+        Make keywords of `fit` by these names, unless the caller gives them.
     """
 
-    def __init__(self, step: Any, counts: Callable[[], Any]):
+    def __init__(self, step: Any, **makers: Callable[[], Any]):
         self.step = step
-        self.counts = counts
+        self.makers = makers
 
     def fit(self, X: Any, y: Any = None, **keywords: Any) -> Any:
-        return self.step.fit(X, y, **self._with_counts(keywords))
+        return self.step.fit(X, y, **self._with_more(keywords))
 
     def fit_transform(self, X: Any, y: Any = None, **keywords: Any) -> Any:
-        return self.step.fit_transform(X, y, **self._with_counts(keywords))
+        return self.step.fit_transform(X, y, **self._with_more(keywords))
 
-    def _with_counts(self, keywords: dict[str, Any]) -> dict[str, Any]:
-        return keywords if "counts" in keywords else {"counts": self.counts(), **keywords}
+    def _with_more(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        made = {name: make() for name, make in self.makers.items() if name not in keywords}
+        return made | keywords
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.step, name)
