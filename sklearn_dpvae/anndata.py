@@ -17,7 +17,7 @@ from sklearn.pipeline import Pipeline
 from . import __version__
 from ._spatial_model import CHUNK_SIZE, Answers, SpatialModel, as_spatial_model
 from ._utils.routing import routing_is_on, takes
-from .datasets import read_sections
+from .datasets import common_genes, read_sections
 from .datasets._gene_matching import quote
 from .datasets._genes import MIN_SHARE, make_unique, other_names
 from .datasets._layers import (
@@ -44,6 +44,7 @@ def fit(
     spatial_key: str = SPATIAL_KEY,
     section_key: str | None = SECTION_KEY,
     unit: str | None = None,
+    query: Any = None,
     **pipeline_params: Any,
 ) -> SpatialModel:
     """Fit a pipeline on the cells of an AnnData and their positions.
@@ -68,6 +69,10 @@ def fit(
         SpatialData. With None, or where the default column is absent, there is one section.
     unit : str, default=None
         Unit of the positions, such as ``"µm"``, to be noted beside the predictions.
+    query : AnnData, default=None
+        Cells that are to be placed. The model is then fitted on the genes that both have, which
+        is better for a panel than to lack most of the genes of the model. Its expression is not
+        looked at.
     **pipeline_params : dict
         Parameters of `make_spatial_pipeline`, where `pipeline` is None.
 
@@ -83,7 +88,8 @@ def fit(
     TypeError
         If both a pipeline and parameters of one are given.
     ValueError
-        If a layer or key is not there (the message lists what is), or there are no positions.
+        If a layer or key is not there (the message lists what is), there are no positions, or
+        no gene is in both.
 
     Warns
     -----
@@ -128,6 +134,14 @@ def fit(
             f"{', '.join(adata.obs) or 'none'}."
         )
     data = located_cells(data, "adata", "fitted")
+    gene_ids = data.gene_ids
+    if query is not None:
+        table = gene_table(query, data.layer)
+        shared = common_genes(
+            data.genes, table.index, gene_ids=gene_ids, query_ids=other_names(table)
+        )
+        data.X, data.genes = data.X[:, shared], data.genes[shared]
+        gene_ids = None if gene_ids is None else gene_ids[shared]
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     if not has_sections and section_key is not None:
@@ -140,7 +154,7 @@ def fit(
         pipeline,
         data.X,
         data.genes,
-        gene_ids=data.gene_ids,
+        gene_ids=gene_ids,
         unit=unit,
         layer=data.layer,
         spatial_key=spatial_key,

@@ -91,6 +91,8 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     scale_ : float
         Projections are divided by it: ``4 * noise_``, so that the noise has a standard deviation
         of 1/4 before components are weighted.
+    directions_ : ndarray of shape (n_components, n_features_in_)
+        What `transform` projects centered rows on: components with all weights in them.
     n_features_in_ : int
         Number of genes seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -249,15 +251,15 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         check_is_fitted(self)
         checked = check_matrix(X, self)
         validate_data(self, X, reset=False, skip_check_array=True)
-        directions = self._directions.astype(checked.dtype, copy=False)
+        directions = self.directions_.astype(checked.dtype, copy=False)
         projected = checked @ directions.T
         projected /= self._lengths(checked)[:, None]
         projected -= self.mean_.astype(checked.dtype, copy=False) @ directions.T
         return projected
 
     @property
-    def _directions(self) -> NDArray[np.floating[Any]]:
-        """Directions that `transform` projects centered rows on, with all weights in them."""
+    def directions_(self) -> NDArray[np.floating[Any]]:
+        """What `transform` projects centered rows on: components with all weights in them."""
         weights = self.component_weights_ / self.scale_
         return weights[:, None] * self.components_ * self.feature_weights_
 

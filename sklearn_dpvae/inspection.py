@@ -291,7 +291,7 @@ def _pull_back(
 ) -> NDArray[np.float64]:
     """Turn derivatives with respect to a step's output into derivatives with respect to X."""
     if isinstance(step, SpatialPCA):
-        slopes = jacobian @ step._directions.astype(np.float64)
+        slopes = jacobian @ step.directions_.astype(np.float64)
         if not step.unit_rows:
             return slopes
         # With r = x / |x| the derivative of r in direction v is (v - r (r.v)) / |x|.

@@ -5,17 +5,26 @@ from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
+from sklearn.neighbors import NearestNeighbors
 
 from sklearn_dpvae.datasets import read_sections
 from sklearn_dpvae.metrics import spot_spacing
 from sklearn_dpvae.model_selection import SpatialBlockKFold
 
+from .registration import registered
 from .tasks import BLOCKS_PER_FOLD, parse_task
 
 N_FOLDS = 5
 
 # Genes that a panel is drawn from: as many, those with the most counts.
 _PANEL_FROM = 1000
+
+# Cells that a pseudo-spot sums where the tissue is as dense as around most cells.
+_CELLS_PER_SPOT = 4
+
+# Nearest neighbors by which that density is measured.
+_N_NEAREST = 10
 
 
 @dataclass(frozen=True)
@@ -32,6 +41,8 @@ class Split:
     new_section: bool
     # Spot spacing of each query cell's whole section, the unit of errors.
     spacing: np.ndarray
+    # Where the query cells lie in the frame of the reference; None if nobody knows.
+    places: np.ndarray | None
 
 
 class Folder:
@@ -99,31 +110,92 @@ class Folder:
         for section in np.unique(data.sections):
             rows = data.sections == section
             spacing[rows] = spot_spacing(data.coords[rows])
+        places = self._places(task, data)
         rng = np.random.default_rng(seed)
         counts, data.X = data.X, harder_counts(data.X, task, rng)
+        query_counts = data.X
+        if task.query_percent is not None:
+            query_counts = thin(data.X, task.query_percent / 100, rng)
         # Nobody can place a cell whose counts were all taken.
         emptied = (totals(counts, axis=1) > 0) & (totals(data.X, axis=1) == 0)
+        query_emptied = (totals(counts, axis=1) > 0) & (totals(query_counts, axis=1) == 0)
         for reference, query in self._rows(task, data, seed):
-            reference, query = reference[~emptied[reference]], query[~emptied[query]]
+            reference, query = reference[~emptied[reference]], query[~query_emptied[query]]
+            query = self._part(query, task, data, rng)
             if task.n_cells is not None:
                 reference = np.sort(rng.permutation(reference)[: task.n_cells])
+            X, coords, sections = (
+                values[reference] for values in (data.X, data.coords, data.sections)
+            )
+            if task.kind == "spots":
+                X, coords, sections = sum_to_spots(X, coords, sections)
             yield Split(
-                X=data.X[reference],
-                coords=data.coords[reference],
-                sections=data.sections[reference],
-                query_X=data.X[query],
+                X=X,
+                coords=coords,
+                sections=sections,
+                query_X=query_counts[query],
                 query_coords=data.coords[query],
                 query_sections=data.sections[query],
                 query_rows=query,
                 new_section=task.kind in ("loso", "transfer"),
                 spacing=spacing[query],
+                places=None if places is None else places[query],
             )
+
+    def _places(self, task, data):
+        """Positions of all cells in the frame of the reference."""
+        if task.kind not in ("loso", "transfer"):
+            return data.coords
+        rows = list(self._rows(task, data, seed=0))
+        if len(rows) > 1 or len(np.unique(data.sections)) != 2:
+            return None
+        reference, query = rows[0]
+        found = registered(
+            data.X[reference], data.coords[reference], data.X[query], data.coords[query]
+        )
+        if found is None:
+            return None
+        places = data.coords.copy()
+        places[query] = found
+        return places
+
+    def _part(self, query, task, data, rng):
+        """Rows of the query that the task keeps, of those that it could place."""
+        if task.query_cuts is not None:
+            kept = np.empty(len(query), dtype=bool)
+            for section in np.unique(data.sections[query]):
+                rows = data.sections[query] == section
+                kept[rows] = one_part(data.coords[query[rows]], task.query_cuts, rng)
+            query = query[kept]
+        if task.query_label is not None:
+            labels = self._labels(task, data)[query]
+            values, sizes = np.unique(labels, return_counts=True)
+            query = query[labels == values[sizes.argmax()]]
+        return query
+
+    def _labels(self, task, data):
+        """A column of `.obs` for all rows of `data`."""
+        labels = np.empty(len(data.sections), dtype=object)
+        for name in np.unique(data.sections):
+            file, section = name.split(":", 1)
+            obs = self._adata(file).obs
+            if task.query_label not in obs:
+                raise ValueError(
+                    f"{file}.h5ad has no obs[{task.query_label!r}]; it has {', '.join(obs)}."
+                )
+            if "section" in obs:
+                obs = obs[obs["section"].astype(str) == section]
+            labels[data.sections == name] = obs[task.query_label].astype(str)
+        return labels
 
     def _rows(self, task, data, seed):
         n_cells = len(data.coords)
         if task.kind == "random":
             order = np.random.RandomState(seed).permutation(n_cells)
             yield order[n_cells // 5 :], order[: n_cells // 5]
+        elif task.kind == "spots":
+            order = np.random.RandomState(seed).permutation(n_cells)
+            yield order[n_cells // 2 :], order[: n_cells // 2]
         elif task.kind in BLOCKS_PER_FOLD:
             splitter = SpatialBlockKFold(
                 N_FOLDS, blocks_per_fold=BLOCKS_PER_FOLD[task.kind], random_state=seed
@@ -149,10 +221,51 @@ def harder_counts(X, task, rng):
         most = np.argsort(-totals(X, axis=0), kind="stable")[:_PANEL_FROM]
         X = X[:, np.sort(rng.permutation(most)[: task.n_genes])]
     if task.percent is not None:
-        X = X.copy()
-        X.data = rng.binomial(X.data.astype(np.int64), task.percent / 100).astype(X.dtype)
-        X.eliminate_zeros()
+        X = thin(X, task.percent / 100, rng)
     return X
+
+
+def thin(X, share, rng):
+    """Counts of which each is kept with this probability."""
+    X = X.copy()
+    X.data = rng.binomial(X.data.astype(np.int64), share).astype(X.dtype)
+    X.eliminate_zeros()
+    return X
+
+
+def one_part(coords, n_cuts, rng):
+    """Whether each cell lies in a half of the tissue, or a half of that half.
+
+    The first cut has a random direction, the next one is at right angles to it.
+    """
+    inside = np.ones(len(coords), dtype=bool)
+    angle = rng.uniform(0, 2 * np.pi)
+    for cut in range(n_cuts):
+        turned = angle + cut * np.pi / 2
+        along = coords[:, :2] @ [np.cos(turned), np.sin(turned)]
+        inside &= along > np.median(along[inside])
+    return inside
+
+
+def sum_to_spots(X, coords, sections):
+    """Counts of all cells in each square of a grid, at the square's middle."""
+    groups = []
+    middles = np.empty_like(coords)
+    for code, section in enumerate(np.unique(sections)):
+        rows = np.flatnonzero(sections == section)
+        farthest = (
+            NearestNeighbors(n_neighbors=_N_NEAREST).fit(coords[rows]).kneighbors()[0][:, -1]
+        )
+        area_of_cell = np.pi * np.median(farthest) ** 2 / _N_NEAREST
+        side = np.sqrt(_CELLS_PER_SPOT * area_of_cell)
+        squares = np.floor((coords[rows] - coords[rows].min(axis=0)) / side)
+        middles[rows] = coords[rows].min(axis=0) + (squares + 0.5) * side
+        groups.append(np.column_stack([np.full(len(rows), code), squares, rows]))
+    table = np.vstack(groups)
+    _, first, spot = np.unique(table[:, :-1], axis=0, return_index=True, return_inverse=True)
+    rows = table[:, -1].astype(np.intp)
+    sums = sparse.csr_matrix((np.ones(len(rows)), (spot.ravel(), rows))) @ X
+    return sums.tocsr().astype(X.dtype), middles[rows[first]], sections[rows[first]]
 
 
 def totals(X, axis):

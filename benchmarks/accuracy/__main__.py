@@ -84,8 +84,8 @@ def _parse(argv):
     arguments.add_argument(
         "--methods",
         nargs="+",
-        help="names, or the groups baselines (standard z-scores), plain (those of "
-        "scikit-learn) and on_ours (z-scores of our pipeline); all that can run if not given",
+        help="names, or the groups baselines, plain (those of scikit-learn), and of these "
+        "standard, ours and components, by what they see; all that can run if not given",
     )
     arguments.add_argument("--n-jobs", type=int, default=1, help="processes, one thread each")
     arguments.add_argument("--summary", type=Path, help="JSON of means and spreads")

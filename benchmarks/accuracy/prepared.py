@@ -1,7 +1,8 @@
 """What all methods see of a split: the same genes, as z-scores or components of them.
 
-The z-scores that baselines see are those of log(1 + x) at the median depth, as scanpy makes them;
-`our_scores` are those of our pipeline, with its pseudocount and its limit.
+Baselines see one of three inputs: "standard", the z-scores of log(1 + x) at the median depth, as
+scanpy makes them; "ours", the z-scores of our pipeline, with its pseudocount and its limit; and
+"components", what our network sees.
 """
 
 import time
@@ -11,6 +12,8 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.decomposition import PCA
 
+from sklearn_dpvae.decomposition import SpatialPCA
+from sklearn_dpvae.feature_selection import SpatiallyVariableGenes
 from sklearn_dpvae.pipeline import make_spatial_pipeline
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
@@ -18,12 +21,15 @@ MAX_COMPONENTS = 50
 
 
 def default_steps():
-    """Normalizer, gene selector and scaler of the default pipeline, not fitted."""
-    steps = list(make_spatial_pipeline().named_steps.values())
-    normalizer = next(s for s in steps if isinstance(s, LogNormalizer))
-    scaler = next(s for s in steps if isinstance(s, SectionScaler))
-    genes = next(s for s in steps if hasattr(s, "n_top_genes"))
-    return clone(normalizer), clone(genes), clone(scaler)
+    """Normalizer, gene selector, scaler and components of the default pipeline, not fitted."""
+    kinds = LogNormalizer, SpatiallyVariableGenes, SectionScaler, SpatialPCA
+    return tuple(default_step(kind) for kind in kinds)
+
+
+def default_step(kind):
+    """The step of the default pipeline that is of a class, not fitted."""
+    steps = make_spatial_pipeline().named_steps.values()
+    return clone(next(step for step in steps if isinstance(step, kind)))
 
 
 class Prepared:
@@ -31,7 +37,7 @@ class Prepared:
 
     def __init__(self, split):
         self.split = split
-        self.normalizer, self._selector, self.scaler = default_steps()
+        self.normalizer, self._selector, self.scaler, _ = default_steps()
         self._seen = {}
 
     @cached_property
@@ -50,14 +56,28 @@ class Prepared:
         return chosen.transform(split.X), chosen.transform(split.query_X)
 
     @cached_property
-    def scores(self):
+    def standard(self):
         """z-scores of reference and query without a limit, and the seconds for each."""
         return self._scores(LogNormalizer(), clip=None)
 
     @cached_property
-    def our_scores(self):
+    def ours(self):
         """z-scores as our pipeline makes them."""
         return self._scores(self.normalizer, clip=self.scaler.clip)
+
+    @cached_property
+    def components(self):
+        """What the network of our pipeline sees."""
+        split = self.split
+        reference, query, *seconds = self.ours
+        step = default_step(SpatialPCA).set_params(random_state=0)
+        start = time.process_time()
+        step.fit(reference, split.coords, sections=split.sections)
+        reference = step.transform(reference)
+        middle = time.process_time()
+        query = step.transform(query)
+        end = time.process_time()
+        return reference, query, seconds[0] + middle - start, seconds[1] + end - middle
 
     def _scores(self, normalizer, clip):
         split = self.split
@@ -75,15 +95,15 @@ class Prepared:
         fit_seconds = self.gene_seconds + middle - start
         return reference, query, fit_seconds, time.process_time() - middle
 
-    def scores_of(self, method):
-        """What a baseline sees: z-scores of either kind, all or some components of them.
+    def seen_by(self, method):
+        """What a baseline sees: its input, or some principal components of it.
 
         Components are computed once for all methods and numbers of them; their seconds count
         for each method.
         """
-        key = method.on_ours, bool(method.n_components)
+        key = method.sees, bool(method.n_components)
         if key not in self._seen:
-            reference, query, *seconds = self.our_scores if method.on_ours else self.scores
+            reference, query, *seconds = getattr(self, method.sees)
             if method.n_components:
                 pca = PCA(min(MAX_COMPONENTS, *reference.shape), random_state=0)
                 start = time.process_time()

@@ -16,7 +16,7 @@ class ScviNeighbors:
     """scVI latents of reference and query together, sections as batches, and kNN on them."""
 
     deterministic = False
-    on_ours = False
+    sees = "standard"
 
     def config(self):
         return "scVI defaults, kNN 15", *default_steps()[:2]
@@ -46,17 +46,17 @@ class Celery:
     """CeLEry's regression of coordinates, at its defaults, on the z-scores."""
 
     deterministic = False
-    on_ours = False
+    sees = "standard"
 
     def config(self):
-        return "CeLEry Fit_cord", *default_steps()
+        return "CeLEry Fit_cord", *default_steps()[:3]
 
     def run(self, prepared, seed):
         import anndata
         import CeLEry
         import pandas as pd
 
-        reference, query, *seconds = prepared.scores
+        reference, query, *seconds = prepared.standard
         targets = prepared.targets
         # It maps each axis, widened by 1 on both sides, to the range of its sigmoid, and says
         # where in that range a cell lies. The tissue is to be wide against 1.

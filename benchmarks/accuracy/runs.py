@@ -10,7 +10,7 @@ from .._common.arguments import log
 from .._common.folder import Folder
 from .methods import choose_methods
 from .prepared import Prepared
-from .scores import mean_over_folds, pooled_disparity, score
+from .scores import frame_error, mean_over_folds, pooled_disparity, score
 
 
 def run(data_dir, task, seed, names):
@@ -50,4 +50,5 @@ def _run_one(method, prepared, seed):
     split = prepared.split
     placed, fit_seconds, predict_seconds = method.run(prepared, seed)
     scores = score(split.query_coords, placed, split.query_sections, split.spacing)
+    scores["frame_error"] = frame_error(split.places, placed, split.coords)
     return placed, scores | {"fit_seconds": fit_seconds, "predict_seconds": predict_seconds}

@@ -1,6 +1,8 @@
 """Scores of predicted positions."""
 
 import numpy as np
+from scipy.spatial import ConvexHull
+from scipy.spatial.distance import pdist
 
 from sklearn_dpvae.metrics import (
     distance_correlation,
@@ -15,6 +17,7 @@ SCORES = (
     "hits10",
     "hits20",
     "median_error",
+    "frame_error",
     "coverage",
     "fit_seconds",
     "predict_seconds",
@@ -43,6 +46,20 @@ def score(true, predicted, sections, spacing):
         ),
         "coverage": float(placed.mean()),
     }
+
+
+def frame_error(places, predicted, reference_coords):
+    """Median distance to the true place over the diameter of the reference's tissue.
+
+    In the frame of the reference, without any alignment: what is shifted or collapsed counts.
+    None if there is no such frame.
+    """
+    if places is None:
+        return None
+    hull = reference_coords[ConvexHull(reference_coords).vertices]
+    middle = reference_coords.mean(axis=0)
+    errors = np.linalg.norm(np.where(np.isfinite(predicted), predicted, middle) - places, axis=1)
+    return float(np.median(errors) / pdist(hull).max())
 
 
 def _hits(true, predicted, k, sections):

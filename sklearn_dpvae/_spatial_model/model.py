@@ -20,7 +20,8 @@ from .._utils.matrix import in_memory
 from .._utils.validation import check_sections, find_labels
 from ..datasets._gene_matching import quote
 from ..datasets._genes import MIN_SHARE, find_columns, make_unique, take_columns
-from ..pipeline._steps import select_genes, transformers
+from ..pipeline._genes import gene_weights
+from ..pipeline._steps import transformers
 from .answers import Answers, answer
 
 CHUNK_SIZE = 10_000
@@ -200,13 +201,12 @@ class SpatialModel:
             )
 
     @property
-    def selected(self) -> NDArray[np.bool_]:
-        """Genes that the steps of the pipeline select, a mask of shape (n_genes,)."""
+    def gene_weights(self) -> NDArray[np.float64]:
+        """Share of each gene in what the last step sees; see `sklearn_dpvae.inspection`."""
         pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
-        steps = transformers(pipeline) if isinstance(pipeline, Pipeline) else []
-        selected = np.zeros(self.n_genes, dtype=bool)
-        selected[select_genes(steps, np.arange(self.n_genes)[None])[0]] = True
-        return selected
+        if not isinstance(pipeline, Pipeline):
+            return np.full(self.n_genes, 1 / self.n_genes)
+        return gene_weights(pipeline, self.n_genes)
 
     def align(
         self,
@@ -265,7 +265,7 @@ class SpatialModel:
             gene_ids=gene_ids,
             reference_ids=self.gene_ids,
             min_share=min_share,
-            needed=self.selected,
+            weights=self.gene_weights,
             stacklevel=3,
         )
 

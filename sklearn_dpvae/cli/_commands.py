@@ -12,7 +12,7 @@ from sklearn.utils import Bunch
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
 from .._utils.optional import import_optional
-from ..datasets import read_sections
+from ..datasets import common_genes, read_sections
 from ..datasets._gene_matching import quote
 from ..datasets._positions import located_cells
 from ..datasets._readers import SECTION_KEY, SPATIAL_KEY, open_source
@@ -145,6 +145,14 @@ def read_reference(arguments: Namespace) -> Bunch:
             "(see --spatial-key)"
         )
     reference = located_cells(reference, names, "fitted")
+    if arguments.query_genes is not None:
+        query = read_sections(arguments.query_genes, spatial_key=None, section_key=None)
+        shared = common_genes(
+            reference.genes, query.genes, gene_ids=reference.gene_ids, query_ids=query.gene_ids
+        )
+        reference.X, reference.genes = reference.X[:, shared], reference.genes[shared]
+        if reference.gene_ids is not None:
+            reference.gene_ids = reference.gene_ids[shared]
     if len(np.unique(reference.sections)) == 1:
         warn_of_pieces(reference.coords, names)
     return reference

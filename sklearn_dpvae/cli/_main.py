@@ -155,6 +155,11 @@ def _add_reference(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
     _add_query(parser, "default: same_section", default="same_section")
     parser.add_argument(
+        "--query-genes",
+        metavar="QUERY",
+        help="a query, as for 'predict', whose genes the model is restricted to; for panels",
+    )
+    parser.add_argument(
         "--n-top-genes", type=int, default=2000, help="genes to keep (default: %(default)s)"
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")

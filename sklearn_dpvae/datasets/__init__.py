@@ -3,7 +3,7 @@
 May import `_utils`.
 """
 
-from ._genes import align_genes
+from ._genes import align_genes, common_genes
 from ._readers import read_sections
 from ._tissue import make_tissue
 from ._visium import VISIUM_SECTIONS, fetch_visium, get_data_home
@@ -11,6 +11,7 @@ from ._visium import VISIUM_SECTIONS, fetch_visium, get_data_home
 __all__ = [
     "VISIUM_SECTIONS",
     "align_genes",
+    "common_genes",
     "fetch_visium",
     "get_data_home",
     "make_tissue",

@@ -17,6 +17,14 @@ from ._gene_matching import match_genes, quote
 # A panel has a small part of the genes that were selected from a whole transcriptome.
 MIN_SHARE = 0.05
 
+# Who loses more of a model than this does better with one of the genes that are left.
+_MUCH = 1 / 3
+_REMEDY = (
+    "Fit the reference on the genes that both have: fit(X, coords, genes=..., query_genes=...) of "
+    "a pipeline, sklearn_dpvae.anndata.fit(reference, query=...), or sklearn-dpvae fit "
+    "--query-genes."
+)
+
 
 def align_genes(
     X: Any,
@@ -108,7 +116,7 @@ def find_columns(
     gene_ids: ArrayLike | None = None,
     reference_ids: ArrayLike | None = None,
     min_share: float = MIN_SHARE,
-    needed: NDArray[np.bool_] | None = None,
+    weights: NDArray[np.float64] | None = None,
     stacklevel: int = 2,
 ) -> NDArray[np.intp]:
     """Find the genes of a reference among those of a query, and say what is worth a warning.
@@ -117,8 +125,8 @@ def find_columns(
     ----------
     genes, reference_genes, gene_ids, reference_ids, min_share
         See `align_genes`.
-    needed : ndarray of shape (n_reference_genes,), dtype bool, optional
-        The genes that count: those that a model selected. None takes all.
+    weights : ndarray of shape (n_reference_genes,), optional
+        Share of each gene in what a model goes by; those of 0 do not count. None counts all.
     stacklevel : int, default=2
         Of the warnings; 2 names the caller of the caller.
 
@@ -127,8 +135,8 @@ def find_columns(
     ndarray of shape (n_reference_genes,)
         Column of the query, or -1.
     """
-    genes = _check_names(genes, "genes")
-    reference = _check_names(reference_genes, "reference_genes")
+    genes = check_names(genes, "genes")
+    reference = check_names(reference_genes, "reference_genes")
     if not 0 <= min_share <= 1:
         raise ValueError(f"min_share must be between 0 and 1, got {min_share!r}.")
     match = match_genes(
@@ -137,32 +145,79 @@ def find_columns(
         _check_ids(gene_ids, genes, "gene_ids"),
         _check_ids(reference_ids, reference, "reference_ids"),
     )
-    found = match.columns >= 0
-    needed = np.ones(len(reference), dtype=bool) if needed is None else needed
-    whose = "the reference's" if needed.all() else "the model's"
-    n_found, n_needed = int(found[needed].sum()), int(needed.sum())
-    notes = "".join(f" {note}." for note in match.notes)
-    missing = reference[needed & ~found]
-    if n_needed and (n_found == 0 or n_found < min_share * n_needed):
-        raise ValueError(
-            f"only {n_found} of {whose} {n_needed} genes are in the query, a smaller share than "
-            f"min_share={min_share:g}. The reference has {quote(missing)}; the query has "
-            f"{quote(genes)}. Do both use the same kind of names (symbols or Ensembl "
-            f"identifiers), of one species?{notes}"
-        )
-    if n_found < n_needed:
-        remedy = (
-            "; fit on the genes that both have for a better model"
-            if n_found < n_needed / 2
-            else ""
-        )
-        notes = (
-            f" {len(missing)} of {whose} {n_needed} genes are missing in the query and were "
-            f"filled: {quote(missing)}{remedy}.{notes}"
-        )
+    notes = report_missing(
+        match.columns < 0,
+        weights,
+        min_share,
+        names=reference,
+        query_names=genes,
+        notes=match.notes,
+    )
     if notes:
-        warnings.warn(notes.strip(), UserWarning, stacklevel=stacklevel + 1)
+        warnings.warn(notes, UserWarning, stacklevel=stacklevel + 1)
     return match.columns
+
+
+def report_missing(
+    missing: NDArray[np.bool_],
+    weights: NDArray[np.float64] | None,
+    min_share: float,
+    *,
+    names: NDArray[np.str_] | None = None,
+    query_names: NDArray[np.str_] | None = None,
+    notes: tuple[str, ...] = (),
+) -> str:
+    """Say which genes a query lacks, and what they weigh.
+
+    Parameters
+    ----------
+    missing : ndarray of shape (n_genes,), dtype bool
+    weights : ndarray of shape (n_genes,), or None
+    min_share : float
+        See `find_columns`.
+    names, query_names : ndarray of str, optional
+        To quote from.
+    notes : tuple of str
+        Sentences to add.
+
+    Returns
+    -------
+    str
+        Sentences for a warning; empty where nothing that counts is missing.
+
+    Raises
+    ------
+    ValueError
+        If fewer than `min_share` of the genes that count are there, or none.
+    """
+    counts = np.ones(len(missing), dtype=bool) if weights is None else weights > 0
+    whose = "the reference's" if weights is None else "the model's"
+    n_counted, n_missing = int(counts.sum()), int((counts & missing).sum())
+    n_found = n_counted - n_missing
+    added = "".join(f" {note}." for note in notes)
+    quoted = "" if names is None else f": {quote(names[counts & missing])}"
+    if n_counted and (n_found == 0 or n_found < min_share * n_counted):
+        both = ""
+        if names is not None and query_names is not None:
+            both = (
+                f" The reference has {quote(names[counts & missing])}; the query has "
+                f"{quote(query_names)}. Do both use the same kind of names (symbols or Ensembl "
+                "identifiers), of one species?"
+            )
+        raise ValueError(
+            f"only {n_found} of {whose} {n_counted} genes are in the query, a smaller share than "
+            f"min_share={min_share:g}.{both}{added} {_REMEDY}"
+        )
+    if not n_missing:
+        return added.strip()
+    lost = n_missing / n_counted if weights is None else float(weights[missing].sum())
+    weight = "" if weights is None else f", with {lost:.0%} of the weight,"
+    # A model of whole transcriptomes that is shown a panel.
+    remedy = f" {_REMEDY}" if lost > _MUCH else ""
+    return (
+        f"{n_missing} of {whose} {n_counted} genes{weight} are missing in the query and were "
+        f"filled{quoted}.{remedy}{added}"
+    )
 
 
 def take_columns(X: Any, columns: NDArray[np.intp], fill_value: float | ArrayLike = 0.0) -> Any:
@@ -199,6 +254,65 @@ def take_columns(X: Any, columns: NDArray[np.intp], fill_value: float | ArrayLik
     aligned[:, found] = X[:, columns[found]]
     aligned[:, ~found] = fill
     return aligned
+
+
+def common_genes(
+    genes: ArrayLike,
+    query_genes: ArrayLike,
+    *,
+    gene_ids: ArrayLike | None = None,
+    query_ids: ArrayLike | None = None,
+) -> NDArray[np.intp]:
+    """Find the genes of a reference that a query has, too, as `align_genes` matches them.
+
+    Parameters
+    ----------
+    genes : array-like of shape (n_genes,)
+        Names of the columns of the reference, without duplicates.
+    query_genes : array-like of shape (n_query_genes,)
+        Names of the columns of the query. Of those that it repeats, the first counts.
+    gene_ids : array-like of shape (n_genes,), default=None
+        Other names of the genes of the reference, such as identifiers of Ensembl.
+    query_ids : array-like of shape (n_query_genes,), default=None
+        Other names of the genes of the query.
+
+    Returns
+    -------
+    ndarray of shape (n_common,)
+        Columns of the reference, in order.
+
+    Raises
+    ------
+    ValueError
+        If there are none.
+
+    See Also
+    --------
+    align_genes : Bring the query into the order of these genes.
+
+    Examples
+    --------
+    >>> from sklearn_dpvae.datasets import common_genes
+    >>> common_genes(["Sst", "Gad1", "Mbp"], ["Mbp", "Sst", "Pvalb"])
+    array([0, 2])
+    """
+    reference = check_names(genes, "genes")
+    query, first = np.unique(np.asarray(query_genes).astype(str), return_index=True)
+    if query_ids is not None:
+        query_ids = np.asarray(query_ids)[first]
+    match = match_genes(
+        query,
+        reference,
+        _check_ids(query_ids, query, "query_ids"),
+        _check_ids(gene_ids, reference, "gene_ids"),
+    )
+    if (match.columns < 0).all():
+        raise ValueError(
+            f"none of the {len(reference)} genes is among the {len(query)} query_genes. genes has "
+            f"{quote(reference)}; query_genes has {quote(query)}. Do both use the same kind of "
+            "names (symbols or Ensembl identifiers), of one species?"
+        )
+    return np.flatnonzero(match.columns >= 0)
 
 
 def make_unique(names: ArrayLike) -> tuple[np.ndarray, list[str]]:
@@ -284,7 +398,7 @@ def other_names(table: Any) -> np.ndarray | None:
     return None
 
 
-def _check_names(names: ArrayLike, argument: str) -> np.ndarray:
+def check_names(names: ArrayLike, argument: str) -> np.ndarray:
     names = np.asarray(names)
     if names.ndim != 1 or len(names) == 0:
         raise ValueError(

@@ -17,6 +17,7 @@ from .._network.likelihoods import COUNT_LIKELIHOODS
 from .._utils.routing import routing_is_on, takes
 from .._utils.validation import check_same_order
 from ._cross_fitting import check_n_folds, cross_fit
+from ._genes import GeneTable, for_steps
 from ._steps import (
     GivenCounts,
     call_last_step,
@@ -118,9 +119,13 @@ class SpatialPipeline(Pipeline):
         self.n_calibration_folds = n_calibration_folds
 
     # The steps make the requests; the pipeline only passes metadata on.
-    __metadata_request__fit: ClassVar = dict.fromkeys(("sections", "batch", "counts"), UNUSED)
+    __metadata_request__fit: ClassVar = dict.fromkeys(
+        ("sections", "batch", "counts", "genes", "query_genes"), UNUSED
+    )
     __metadata_request__partial_fit: ClassVar = __metadata_request__fit
-    __metadata_request__predict: ClassVar = dict.fromkeys(("sections", "missing_genes"), UNUSED)
+    __metadata_request__predict: ClassVar = dict.fromkeys(
+        ("sections", "genes", "missing_genes"), UNUSED
+    )
     __metadata_request__transform: ClassVar = __metadata_request__predict
     __metadata_request__score: ClassVar = __metadata_request__predict
 
@@ -132,6 +137,8 @@ class SpatialPipeline(Pipeline):
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: Any = None,
+        genes: ArrayLike | None = None,
+        query_genes: ArrayLike | None = None,
         **params: Any,
     ) -> "SpatialPipeline":
         """Fit all steps.
@@ -149,19 +156,35 @@ class SpatialPipeline(Pipeline):
         counts : {array-like, sparse matrix} of shape (n_cells, n_counted_genes), default=None
             What a likelihood of counts explains. None takes `X`, restricted to the genes that
             the steps select.
+        genes : array-like of shape (n_genes,), default=None
+            Names of the columns of `X`; None takes those of a DataFrame. `predict` can then match
+            columns by name.
+        query_genes : array-like of shape (n_query_genes,), default=None
+            Names of the genes that queries will have. All steps are fitted on the genes that are
+            in both: a panel of a few hundred genes is then used whole, and depths are those of
+            the panel. None fits them on all columns.
         **params : dict
             Other parameters of steps, as `sklearn.pipeline.Pipeline.fit` takes them.
 
         Returns
         -------
         self
+
+        Raises
+        ------
+        ValueError
+            If `query_genes` has none of the genes, or a step refuses what it is given.
         """
         check_same_order(X, y)
         X = with_rows(X)
+        table = GeneTable.of(X, genes, query_genes)
+        X = X if table is None else table.restrict(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
-            return super().fit(X, y, **params)
+            super().fit(X, y, **params)
+        self.gene_table_ = table
+        return self
 
     @available_if(_plain_pipeline_has("fit_transform"))
     def fit_transform(
@@ -172,13 +195,15 @@ class SpatialPipeline(Pipeline):
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: Any = None,
+        genes: ArrayLike | None = None,
+        query_genes: ArrayLike | None = None,
         **params: Any,
     ) -> Any:
         """Fit all steps and return what the last one makes of `X`.
 
         Parameters
         ----------
-        X, y, sections, batch, counts, **params
+        X, y, sections, batch, counts, genes, query_genes, **params
             See `fit`.
 
         Returns
@@ -187,10 +212,14 @@ class SpatialPipeline(Pipeline):
         """
         check_same_order(X, y)
         X = with_rows(X)
+        table = GeneTable.of(X, genes, query_genes)
+        X = X if table is None else table.restrict(X)
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
         with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
-            return super().fit_transform(X, y, **params)
+            transformed = super().fit_transform(X, y, **params)
+        self.gene_table_ = table
+        return transformed
 
     @available_if(_final_step_has("partial_fit"))
     def partial_fit(
@@ -201,6 +230,7 @@ class SpatialPipeline(Pipeline):
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: Any = None,
+        genes: ArrayLike | None = None,
         **params: Any,
     ) -> "SpatialPipeline":
         """Fine-tune the last step on located cells of another section.
@@ -215,6 +245,8 @@ class SpatialPipeline(Pipeline):
             Positions, with NaN in the rows of cells that are not located. The last step is not
             trained on these cells. But where sections are z-scored by their own statistics
             (``query="new_section"``), they count among the cells of their section.
+        genes
+            See `predict`.
         **params : dict
             Other parameters of the last step's `partial_fit`, one value per cell.
 
@@ -224,12 +256,20 @@ class SpatialPipeline(Pipeline):
         """
         check_same_order(X, y)
         X = with_rows(X)
+        X, missing = for_steps(self, X, genes, None)
         params = _without_none(params, sections=sections, batch=batch, counts=counts)
         defaults = {}
         if self._explains_counts() and counts is None:
             defaults["counts"] = select_genes(transformers(self), X)
         return call_last_step(
-            self, "partial_fit", X, y, rows=located_rows(y), defaults=defaults, params=params
+            self,
+            "partial_fit",
+            X,
+            y,
+            missing=missing,
+            rows=located_rows(y),
+            defaults=defaults,
+            params=params,
         )
 
     @available_if(_plain_pipeline_has("predict"))
@@ -238,6 +278,7 @@ class SpatialPipeline(Pipeline):
         X: Any,
         *,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> Any:
@@ -248,6 +289,9 @@ class SpatialPipeline(Pipeline):
         X : {array-like, sparse matrix} of shape (n_cells, n_genes)
         sections : array-like of shape (n_cells,), default=None
             Section of each row.
+        genes : array-like of shape (n_genes,), default=None
+            Names of the columns of `X`, in any order, where the pipeline was fitted with names.
+            Genes of the reference that are not among them are missing genes.
         missing_genes : array-like of shape (n_genes,), dtype bool, default=None
             Genes that the query was not measured for, whose columns in `X` are 0. They are
             treated as if they had the mean of the reference. Without this argument, zeros say
@@ -260,14 +304,21 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells, n_dims)
             Or what the last step's `predict` returns otherwise.
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        if routing_is_on() and missing_genes is None:
+        if routing_is_on() and missing is None:
             return super().predict(X, **params)
-        return call_last_step(self, "predict", X, missing=missing_genes, params=params)
+        return call_last_step(self, "predict", X, missing=missing, params=params)
 
     @available_if(_final_step_has("calibrate"))
     def calibrate(
-        self, X: Any, y: ArrayLike, *, sections: ArrayLike | None = None, **params: Any
+        self,
+        X: Any,
+        y: ArrayLike,
+        *,
+        sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+        **params: Any,
     ) -> "SpatialPipeline":
         """Calibrate the last step's uncertainty on located cells that were not in the fit.
 
@@ -275,6 +326,8 @@ class SpatialPipeline(Pipeline):
         ----------
         X, y, sections
             See `partial_fit`.
+        genes
+            See `predict`.
         **params : dict
             Metadata that steps request for `predict` under other names.
 
@@ -282,8 +335,11 @@ class SpatialPipeline(Pipeline):
         -------
         self
         """
+        X, missing = for_steps(self, X, genes, None)
         params = _without_none(params, sections=sections)
-        return call_last_step(self, "calibrate", X, y, rows=located_rows(y), params=params)
+        return call_last_step(
+            self, "calibrate", X, y, missing=missing, rows=located_rows(y), params=params
+        )
 
     @available_if(_final_step_has("predict_radius"))
     def predict_radius(
@@ -292,6 +348,7 @@ class SpatialPipeline(Pipeline):
         *,
         level: float = 0.95,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> NDArray[np.float64]:
@@ -299,7 +356,7 @@ class SpatialPipeline(Pipeline):
 
         Parameters
         ----------
-        X, sections, missing_genes
+        X, sections, genes, missing_genes
             See `predict`.
         level : float, default=0.95
             The probability.
@@ -311,11 +368,12 @@ class SpatialPipeline(Pipeline):
         ndarray of shape (n_cells,)
             Radii in tissue units.
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         return call_last_step(
             self,
             "predict_radius",
             X,
-            missing=missing_genes,
+            missing=missing,
             defaults={"level": level},
             params=_without_none(params, sections=sections),
         )
@@ -326,6 +384,7 @@ class SpatialPipeline(Pipeline):
         X: Any,
         *,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> Any:
@@ -333,7 +392,7 @@ class SpatialPipeline(Pipeline):
 
         Parameters
         ----------
-        X, sections, missing_genes
+        X, sections, genes, missing_genes
             See `predict`.
         **params : dict
             Metadata that steps request for `transform` under other names.
@@ -342,10 +401,11 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        if routing_is_on() and missing_genes is None:
+        if routing_is_on() and missing is None:
             return super().transform(X, **params)
-        return call_last_step(self, "transform", X, missing=missing_genes, params=params)
+        return call_last_step(self, "transform", X, missing=missing, params=params)
 
     @available_if(_plain_pipeline_has("score"))
     def score(
@@ -355,6 +415,7 @@ class SpatialPipeline(Pipeline):
         sample_weight: ArrayLike | None = None,
         *,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         **params: Any,
     ) -> float:
@@ -366,7 +427,7 @@ class SpatialPipeline(Pipeline):
             See `fit`.
         sample_weight : array-like of shape (n_cells,), default=None
             Weight of each row in the score.
-        missing_genes : array-like of shape (n_genes,), dtype bool, default=None
+        genes, missing_genes
             See `predict`.
         **params : dict
             Metadata that steps request for `score` under other names.
@@ -375,11 +436,12 @@ class SpatialPipeline(Pipeline):
         -------
         float
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        if routing_is_on() and missing_genes is None:
+        if routing_is_on() and missing is None:
             return super().score(X, y, sample_weight=sample_weight, **params)
         params = _without_none(params, sample_weight=sample_weight)
-        return call_last_step(self, "score", X, y, missing=missing_genes, params=params)
+        return call_last_step(self, "score", X, y, missing=missing, params=params)
 
     def get_metadata_routing(self) -> MetadataRouter:
         """Say what the steps request, for `partial_fit` as for the methods of any Pipeline.
