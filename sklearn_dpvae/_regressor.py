@@ -4,6 +4,7 @@ It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
 from numbers import Integral, Real
+from os import PathLike
 from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
@@ -42,6 +43,9 @@ from ._utils.validation import check_coords, check_same_order, checks_parameters
 from .masks import MASKS
 from .metrics import procrustes_disparity
 from .reconstruction._anchors import check_anchors
+
+# Of a term of the loss: what float32 holds, with room for the term.
+_MAX_WEIGHT = 1e20
 
 
 class DPVAESpatialRegressor(
@@ -142,6 +146,16 @@ class DPVAESpatialRegressor(
         or layers are wide. Weights, losses and predictions are not rounded.
     callbacks : list of skorch callbacks or None, default=None
         Called during training.
+    checkpoint : path-like or None, default=None
+        File that the training is kept in, so that the same `fit` goes on from there after a crash
+        and ends at the same weights, bit for bit. It is deleted when the fit is done. A fit of
+        other data or parameters refuses it. `callbacks` begin anew.
+    checkpoint_interval : float, default=60.0
+        Seconds between two writes of `checkpoint`, between epochs; 0 writes after each.
+    on_interrupt : {"raise", "keep"}, default="raise"
+        What Ctrl-C does during training: nothing is fitted, or the model of the best epoch so far
+        (with `early_stopping`, else of the last whole one) is kept, with a warning. In a search
+        or cross-validation it is raised in any case.
     verbose : int, default=0
         1 shows a progress bar, 2 a line an epoch.
     random_state : int, RandomState instance or None, default=None
@@ -216,10 +230,10 @@ class DPVAESpatialRegressor(
 
     _parameter_constraints: ClassVar[dict] = {
         "n_components": [Interval(Integral, 1, None, closed="left"), "array-like", None],
-        "distance_weight": [Interval(Real, 0, None, closed="left")],
-        "alignment_weight": [Interval(Real, 0, None, closed="left")],
-        "kl_weight": [Interval(Real, 0, None, closed="left")],
-        "elbo_weight": [Interval(Real, 0, None, closed="left"), StrOptions({"per_gene"})],
+        "distance_weight": [Interval(Real, 0, _MAX_WEIGHT, closed="both")],
+        "alignment_weight": [Interval(Real, 0, _MAX_WEIGHT, closed="both")],
+        "kl_weight": [Interval(Real, 0, _MAX_WEIGHT, closed="both")],
+        "elbo_weight": [Interval(Real, 0, _MAX_WEIGHT, closed="both"), StrOptions({"per_gene"})],
         "distance_loss": [StrOptions(set(DISTANCE_LOSSES))],
         "likelihood": [StrOptions(set(LIKELIHOODS))],
         "mask": [StrOptions(set(MASKS)), callable, "array-like", "sparse matrix", None],
@@ -245,6 +259,9 @@ class DPVAESpatialRegressor(
         "device": [str],
         "precision": [StrOptions(set(PRECISIONS))],
         "callbacks": [list, tuple, None],
+        "checkpoint": [str, PathLike, None],
+        "checkpoint_interval": [Interval(Real, 0, None, closed="left")],
+        "on_interrupt": [StrOptions({"raise", "keep"})],
         "verbose": ["verbose"],
         "random_state": ["random_state"],
     }
@@ -282,6 +299,9 @@ class DPVAESpatialRegressor(
         device: str = "auto",
         precision: str = "float32",
         callbacks: list | tuple | None = None,
+        checkpoint: str | PathLike[str] | None = None,
+        checkpoint_interval: float = 60.0,
+        on_interrupt: Literal["raise", "keep"] = "raise",
         verbose: int = 0,
         random_state: int | np.random.RandomState | None = None,
     ) -> None:
@@ -315,6 +335,9 @@ class DPVAESpatialRegressor(
         self.device = device
         self.precision = precision
         self.callbacks = callbacks
+        self.checkpoint = checkpoint
+        self.checkpoint_interval = checkpoint_interval
+        self.on_interrupt = on_interrupt
         self.verbose = verbose
         self.random_state = random_state
 
@@ -431,6 +454,7 @@ class DPVAESpatialRegressor(
                 "verbose": int(self.verbose),
             },
             levels=check_levels(self.n_components, data.coords.shape[1], resume),
+            repeatable=self.random_state is not None,
             seed=int(check_random_state(self.random_state).randint(np.iinfo(np.int32).max)),
         )
         if fine_tune:

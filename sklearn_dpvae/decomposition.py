@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import PCA
-from sklearn.utils import check_random_state
+from sklearn.utils import check_random_state, gen_batches
 from sklearn.utils._param_validation import Interval
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from ._utils.autocorrelation import knn_weights
-from ._utils.matrix import check_matrix
+from ._utils.matrix import ROWS_AT_A_TIME, check_matrix
 from ._utils.validation import check_coords, check_sections, checks_parameters
 
 __all__ = ["SpatialPCA"]
@@ -251,10 +251,16 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         check_is_fitted(self)
         checked = check_matrix(X, self)
         validate_data(self, X, reset=False, skip_check_array=True)
-        directions = self.directions_.astype(checked.dtype, copy=False)
-        projected = checked @ directions.T
-        projected /= self._lengths(checked)[:, None]
-        projected -= self.mean_.astype(checked.dtype, copy=False) @ directions.T
+        # Products in float32 round otherwise for another layout or number of rows, by what shows
+        # in a position.
+        directions = np.ascontiguousarray(self.directions_.T, dtype=np.float64)
+        offset = self.mean_.astype(np.float64) @ directions
+        projected = np.empty((checked.shape[0], directions.shape[1]), dtype=checked.dtype)
+        for rows in gen_batches(len(projected), ROWS_AT_A_TIME):
+            own = checked[rows]
+            sparse_rows = sparse.issparse(own)
+            own = own.astype(np.float64) if sparse_rows else np.ascontiguousarray(own, np.float64)
+            projected[rows] = own @ directions / self._lengths(own)[:, None] - offset
         return projected
 
     @property

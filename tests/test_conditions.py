@@ -122,7 +122,9 @@ def test_fine_tuning_on_known_and_new_batches(shifted):
 @pytest.mark.parametrize("routing", [False, True])
 def test_batches_are_sliced_and_routed(shifted, routing):
     X, coords, sections = shifted
-    pipe = make_spatial_pipeline(n_estimators=2, max_epochs=2, random_state=0)
+    pipe = make_spatial_pipeline(
+        n_calibration_folds=None, n_estimators=2, max_epochs=2, random_state=0
+    )
     for model, prefix in ((quick(), ""), (pipe, "dpvae__")):
         search = GridSearchCV(model, {f"{prefix}lr": [0.01]}, cv=2)
         with config_context(enable_metadata_routing=routing):

@@ -170,7 +170,9 @@ def test_joint_reconstruction_stays_in_the_frame_of_the_reference(fitted):
 
 def test_anchors_through_the_pipeline():
     tissue = make_tissue(n_cells=200, n_genes=60, random_state=0)
-    pipe = make_spatial_pipeline(hidden_layer_sizes=(16,), max_epochs=20, random_state=0)
+    pipe = make_spatial_pipeline(
+        n_calibration_folds=None, hidden_layer_sizes=(16,), max_epochs=20, random_state=0
+    )
     pipe.fit(tissue.X[:100], tissue.coords[:100])
     query, coords = tissue.X[100:], tissue.coords[100:]
     placed = pipe.predict(query, anchors=(range(10), coords[:10]))
@@ -180,7 +182,11 @@ def test_anchors_through_the_pipeline():
 def test_more_components_than_dimensions_with_anchors():
     tissue = make_tissue(n_cells=200, n_genes=60, random_state=0)
     pipe = make_spatial_pipeline(
-        n_components=5, hidden_layer_sizes=(16,), max_epochs=50, random_state=0
+        n_components=5,
+        n_calibration_folds=None,
+        hidden_layer_sizes=(16,),
+        max_epochs=50,
+        random_state=0,
     ).fit(tissue.X[:100], tissue.coords[:100])
     known = np.arange(30)
     coords = tissue.coords[100:]

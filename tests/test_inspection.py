@@ -92,7 +92,7 @@ def test_steps_that_mix_genes_are_differentiated_through(problem, steps):
 
 
 def test_pipeline_of_counts_varies_what_the_gene_steps_leave(tissue):
-    model = make_spatial_pipeline(n_top_genes=30, max_epochs=3, **SMALL)
+    model = make_spatial_pipeline(n_calibration_folds=None, n_top_genes=30, max_epochs=3, **SMALL)
     model.fit(tissue.X, tissue.coords, sections=tissue.sections)
     found = gene_importances(
         model, tissue.X, sections=tissue.sections, genes=tissue.genes, max_cells=None
@@ -133,7 +133,9 @@ def test_ranking_is_that_of_permutation_importance(problem):
 
 def test_permutation_importance_takes_the_pipeline(tissue):
     counts = tissue.X[:150].toarray()
-    model = make_spatial_pipeline(max_epochs=2, **SMALL).fit(counts, tissue.coords[:150])
+    model = make_spatial_pipeline(n_calibration_folds=None, max_epochs=2, **SMALL).fit(
+        counts, tissue.coords[:150]
+    )
     found = permutation_importance(
         model, counts[:, :], tissue.coords[:150], n_repeats=1, random_state=0
     )
@@ -141,7 +143,7 @@ def test_permutation_importance_takes_the_pipeline(tissue):
 
 
 def test_informative_genes_of_a_tissue_come_first(tissue):
-    model = make_spatial_pipeline(max_epochs=30, **SMALL)
+    model = make_spatial_pipeline(n_calibration_folds=None, max_epochs=30, **SMALL)
     model.fit(tissue.X, tissue.coords, sections=tissue.sections)
     options = {"sections": tissue.sections, "genes": tissue.genes}
     markers = marker_genes(model, tissue.X, 10, **options)
@@ -153,7 +155,9 @@ def test_informative_genes_of_a_tissue_come_first(tissue):
 
 
 def test_names_and_sampling(tissue):
-    model = make_spatial_pipeline(max_epochs=2, **SMALL).fit(tissue.X, tissue.coords)
+    model = make_spatial_pipeline(n_calibration_folds=None, max_epochs=2, **SMALL).fit(
+        tissue.X, tissue.coords
+    )
     first = gene_importances(model, tissue.X, max_cells=50)
     again = gene_importances(model, tissue.X, max_cells=50)
     other = gene_importances(model, tissue.X, max_cells=50, random_state=1)
@@ -190,7 +194,7 @@ def test_errors(problem):
 
 
 def test_html_names_the_steps_and_their_settings():
-    model = make_spatial_pipeline(n_top_genes=77)
+    model = make_spatial_pipeline(n_calibration_folds=None, n_top_genes=77)
     html = estimator_html_repr(model)
     for word in (
         "LogNormalizer",

@@ -327,7 +327,10 @@ SMALL = {
 @pytest.mark.parametrize("n_spatial_components", [5, None])
 def test_pipelines_carry_the_counts_of_selected_genes(tissue, routing, n_spatial_components):
     pipe = make_spatial_pipeline(
-        likelihood="nb", n_spatial_components=n_spatial_components, **SMALL
+        likelihood="nb",
+        n_calibration_folds=None,
+        n_spatial_components=n_spatial_components,
+        **SMALL,
     )
     labels = {"sections": tissue.sections}
     with config_context(enable_metadata_routing=routing):
@@ -347,11 +350,11 @@ def test_pipelines_carry_the_counts_of_selected_genes(tissue, routing, n_spatial
 
 def test_pipelines_of_counts_in_other_ways(tissue):
     frame = pd.DataFrame(tissue.X.toarray(), columns=tissue.genes)
-    pipe = make_spatial_pipeline(likelihood="poisson", **SMALL)
+    pipe = make_spatial_pipeline(n_calibration_folds=None, likelihood="poisson", **SMALL)
     Z = pipe.fit_transform(frame, tissue.coords)
     np.testing.assert_allclose(Z, pipe.transform(frame), rtol=1e-6)
     pipe.partial_fit(frame, tissue.coords)
-    explicit = make_spatial_pipeline(likelihood="poisson", **SMALL)
+    explicit = make_spatial_pipeline(n_calibration_folds=None, likelihood="poisson", **SMALL)
     explicit.fit(frame, tissue.coords, counts=tissue.X[:, :7])
     assert pipe["dpvae"].inverse_transform(Z).shape == (300, 25)
     assert explicit["dpvae"].inverse_transform(Z).shape == (300, 7)

@@ -5,13 +5,15 @@ import dataclasses
 import os
 import pickle
 import runpy
+import subprocess
+import sys
 from pathlib import Path
 
 import joblib
 import numpy as np
 import pytest
 import scipy.sparse as sp
-from sklearn.base import BaseEstimator
+from sklearn.base import BaseEstimator, clone
 
 import sklearn_dpvae
 from sklearn_dpvae import SpatialModel, make_spatial_pipeline
@@ -74,14 +76,58 @@ def test_predictions_are_the_same_bytes(section, tmp_path, kind, options):
     assert_same_bytes(pipeline, X, coords, tmp_path)
 
 
-@pytest.mark.skipif("SKLEARN_DPVAE_DATA" not in os.environ, reason="needs real sections")
-def test_predictions_for_a_real_section_are_the_same_bytes(tmp_path):
-    anndata = pytest.importorskip("anndata")
-    path = Path(os.environ["SKLEARN_DPVAE_DATA"]) / "mouse_cortex_seqfishplus.h5ad"
-    adata = anndata.read_h5ad(path)
-    X, coords = sp.csr_matrix(adata.X, dtype=np.int32), adata.obsm["spatial"]
-    pipeline = make_spatial_pipeline(**SMALL).fit(X, coords)
+FILES = (
+    sorted(Path(os.environ["SKLEARN_DPVAE_DATA"]).glob("*.h5ad"))
+    if ("SKLEARN_DPVAE_DATA" in os.environ)
+    else []
+)
+
+IN_ANOTHER_PROCESS = """
+import sys
+import numpy as np
+import scipy.sparse as sp
+import sklearn_dpvae
+X = sp.load_npz(sys.argv[1] + "/X.npz")
+np.save(sys.argv[1] + "/found.npy", sklearn_dpvae.load(sys.argv[1] + "/model.dpvae").predict(X))
+"""
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+def test_predictions_for_a_real_section_are_the_same_bytes(path, tmp_path):
+    """Counts as integers in CSR: after each way to a file and back, and after another fit."""
+    adata = pytest.importorskip("anndata").read_h5ad(path)
+    rows = np.random.RandomState(0).permutation(len(adata))[:400]
+    X, coords = sp.csr_matrix(adata.X[rows], dtype=np.int32), adata.obsm["spatial"][rows]
+    pipeline = make_spatial_pipeline(**SMALL, n_calibration_folds=None).fit(X, coords)
     assert_same_bytes(pipeline, X, coords, tmp_path)
+    again = clone(pipeline).fit(X, coords)
+    assert again.predict(X).tobytes() == pipeline.predict(X).tobytes()
+
+
+def test_another_process_predicts_the_same_bytes_from_a_file(section, tmp_path):
+    X, coords = section
+    X = sp.csr_matrix(X, dtype=np.int32)
+    pipeline = make_spatial_pipeline(**SMALL, n_calibration_folds=None).fit(X, coords)
+    sklearn_dpvae.save(pipeline, tmp_path / "model.dpvae")
+    sp.save_npz(tmp_path / "X.npz", X)
+    subprocess.run([sys.executable, "-c", IN_ANOTHER_PROCESS, str(tmp_path)], check=True)
+    assert np.load(tmp_path / "found.npy").tobytes() == pipeline.predict(X).tobytes()
+
+
+def test_layouts_and_numbers_of_rows_leave_float32_predictions_alone(section):
+    """A file may bring an array back in another order; a query has any order, and any rows."""
+    X, coords = section
+    pipeline = make_spatial_pipeline(**SMALL, n_calibration_folds=None)
+    pipeline.fit(X.astype(np.float32), coords)
+    step, Z = pipeline["components"], pipeline[:-2].transform(X.astype(np.float32))
+    assert Z.dtype == np.float32
+    expected = step.transform(Z)
+    assert step.transform(np.asfortranarray(Z)).tobytes() == expected.tobytes()
+    assert step.transform(Z[3:8]).tobytes() == expected[3:8].tobytes()
+    step.components_ = np.array(step.components_, order="C")
+    row_by_row = step.transform(Z)
+    step.components_ = np.array(step.components_, order="F")
+    assert step.transform(Z).tobytes() == row_by_row.tobytes() == expected.tobytes()
 
 
 def arrays_of(value, where):

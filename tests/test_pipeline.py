@@ -28,6 +28,7 @@ def quick(**params):
             "max_epochs": 5,
             "random_state": 0,
             "n_spatial_components": 8,
+            "n_calibration_folds": None,
         }
         | params
     )
@@ -74,7 +75,6 @@ def test_grid_search_with_sections(tissue, routing):
         {"dpvae__distance_weight": [0.1, 1.0], "genes__n_top_genes": [20]},
         scoring=ProcrustesScorer(sections=None if routing else "single"),
         cv=LeaveOneGroupOut(),
-        n_jobs=2,
         error_score="raise",
     )
     search.fit(tissue.X, tissue.coords, groups=tissue.sections, sections=tissue.sections)
@@ -193,8 +193,7 @@ def test_bad_queries_are_named(tissue, change, message):
 def test_missing_genes_count_as_the_mean_and_not_as_silent():
     tissue = make_tissue(700, 100, random_state=0)
     X = tissue.X.toarray()
-    pipe = make_spatial_pipeline(n_estimators=2, max_epochs=60, random_state=0)
-    pipe.fit(X[:500], tissue.coords[:500])
+    pipe = quick(n_spatial_components=20, max_epochs=60).fit(X[:500], tissue.coords[:500])
     missing = np.random.default_rng(0).permutation(100) < 30
     query, truth = np.where(missing, 0, X[500:]), tissue.coords[500:]
 

@@ -76,7 +76,7 @@ def test_recovers_a_known_map():
     rng = np.random.default_rng(0)
     coords = rng.uniform(-1, 1, size=(300, 2)) * [3.0, 1.0]
     X = coords @ rng.normal(size=(2, 20))
-    model = quick(max_epochs=400, dropout=0.0, input_dropout=0.0, elbo_weight=0.01).fit(
+    model = quick(max_epochs=200, dropout=0.0, input_dropout=0.0, elbo_weight=0.01).fit(
         X[:250], coords[:250]
     )
     assert disparity(coords[250:], model.predict(X[250:])) < 0.01

@@ -18,7 +18,11 @@ from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 def _fitted():
     tissue = make_tissue(n_cells=900, n_genes=60, signal=0.5, random_state=3)
     pipe = make_spatial_pipeline(
-        hidden_layer_sizes=(32,), n_estimators=4, max_epochs=60, random_state=0
+        hidden_layer_sizes=(32,),
+        n_estimators=4,
+        max_epochs=30,
+        n_calibration_folds=None,
+        random_state=0,
     ).fit(tissue.X[:400], tissue.coords[:400])
     return pipe, *read_only(tissue.X[400:], tissue.coords[400:])
 
@@ -66,7 +70,7 @@ def test_radii_of_the_net_alone_cover_what_they_say():
     X = LogNormalizer().fit_transform(tissue.X)
     X = SectionScaler().fit(X[:800]).transform(X)
     model = DPVAESpatialRegressor(
-        hidden_layer_sizes=(64,), n_estimators=5, dropout=0.0, max_epochs=60, random_state=0
+        hidden_layer_sizes=(64,), n_estimators=5, dropout=0.0, max_epochs=40, random_state=0
     ).fit(X[:800], tissue.coords[:800])
     placed, std = model.predict(X[800:], return_std=True)
     error = np.linalg.norm(placed - tissue.coords[800:], axis=1)
@@ -84,7 +88,7 @@ def test_std_grows_where_positions_are_uncertain():
     X[blind, :20] = rng.normal(size=(blind.sum(), 20)) * 0.3
     X[blind, 20] = -1
     model = DPVAESpatialRegressor(
-        hidden_layer_sizes=(32,), n_estimators=4, max_epochs=100, random_state=0
+        hidden_layer_sizes=(32,), n_estimators=4, max_epochs=50, random_state=0
     ).fit(X[:500], coords[:500])
     placed, std = model.predict(X[500:], return_std=True)
     error = np.linalg.norm(placed - coords[500:], axis=1)

@@ -16,6 +16,7 @@ from .._network.losses import log_scale_init
 from .._network.objective import make_objective
 from .._network.random import own_generators
 from .._training.batches import Batches
+from .._training.checkpoint import CheckpointFile, fingerprint
 from .._training.loop import build_net, train
 from .._training.pairs import GroupMask
 from .._training.reference import ReferenceData
@@ -66,8 +67,14 @@ def fit_reference(
     Raises
     ------
     ValueError
-        If early stopping would hold out too few cells of a section.
+        If early stopping would hold out too few cells of a section, or the checkpoint belongs to
+        another fit.
+    FloatingPointError
+        If the training diverges.
     """
+    file = _checkpoint_file(data, settings, resume)
+    if file is not None and file.seed is not None:
+        settings = replace(settings, seed=file.seed)
     scaled, unit = _scaled(data, None if resume is None else resume.unit)
     rng = np.random.RandomState(settings.seed)
     rows, held_out = _hold_out(data.codes, settings, rng)
@@ -78,7 +85,7 @@ def fit_reference(
     ]
     with own_generators(settings.seed, settings.training.device):
         module = copy.deepcopy(resume.module) if resume else _new_module(scaled, settings)
-        history = _train(module, scaled, subsets, held_out, settings)
+        history = _train(module, scaled, subsets, held_out, settings, file)
 
     latents, disagreement, rows = _as_a_query(module, data, subsets, rng)
     coords, codes = data.coords[rows], data.codes[rows]
@@ -92,7 +99,7 @@ def fit_reference(
         errors[own] = np.linalg.norm(
             frame.similarity.transform(latents[own]) - coords[own], axis=1
         )
-    return FittedModel(
+    fitted = FittedModel(
         module=module,
         history=history,
         frames=frames,
@@ -105,6 +112,37 @@ def fit_reference(
         seed=settings.seed,
         one_dimensional=data.one_dimensional,
     )
+    if file is not None:
+        file.close()
+    return fitted
+
+
+def _checkpoint_file(
+    data: ReferenceData, settings: FitSettings, resume: FittedModel | None
+) -> CheckpointFile | None:
+    """Where the training is kept, and what is there already; None without such a file."""
+    training = settings.training
+    if training.checkpoint is None:
+        return None
+    # What changes neither weights nor their random numbers may differ.
+    plain = replace(
+        training,
+        checkpoint=None,
+        checkpoint_interval=0.0,
+        on_interrupt="raise",
+        callbacks=None,
+        verbose=0,
+    )
+    given = fingerprint(
+        data,
+        replace(settings, training=plain, seed=0),
+        None if resume is None else list(resume.module.state_dict().values()),
+        torch.__version__,
+    )
+    seed = settings.seed if settings.repeatable else None
+    file = CheckpointFile(training.checkpoint, training.checkpoint_interval, given, seed)
+    file.seed = settings.seed if file.seed is None else file.seed
+    return file
 
 
 def _scaled(data: ReferenceData, unit: float | None) -> tuple[ReferenceData, float]:
@@ -178,6 +216,7 @@ def _train(
     subsets: list[NDArray[np.intp]],
     held_out: NDArray[np.intp] | None,
     settings: FitSettings,
+    file: CheckpointFile | None,
 ) -> list[dict]:
     training = settings.training
     batches = Batches(data, subsets, training.batch_size, settings.seed, training.device)
@@ -196,7 +235,7 @@ def _train(
         n_batches=batches.n_batches,
         held_out=held_out,
     )
-    return train(net, batches)
+    return train(net, batches, training, file)
 
 
 def _as_a_query(

@@ -8,7 +8,9 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
+from sklearn.utils import gen_batches
 
 from .._network.likelihoods import LIKELIHOODS
 from .._training.pairs import build_mask
@@ -16,6 +18,11 @@ from .._training.reference import Matrix, ReferenceData
 from .._utils.validation import check_coords, check_sections, find_labels
 from .counts import check_counts, log_normalize
 from .model import FittedModel
+
+# Values of X whose squares, summed over genes, are float32 numbers.
+_LARGEST = 1e15
+
+_ROWS_TO_COMPARE = 256
 
 
 def check_reference(
@@ -49,6 +56,7 @@ def check_reference(
         If anything does not fit the rest, or the model to go on from.
     """
     codes, labels = check_sections(sections, X.shape[0])
+    _check_values(X, codes, labels)
     coords = check_coords(y, codes, labels, name="y")
     if resume is not None and coords.shape[1] != resume.frames.n_dims:
         raise ValueError(
@@ -92,6 +100,37 @@ def warn_of_unequal_extents(data: ReferenceData) -> None:
             UserWarning,
             stacklevel=4,
         )
+
+
+def _check_values(X: Matrix, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
+    """Raise where no network can learn from X, before one tries."""
+    highest, lowest = (float(getattr(X, name)()) for name in ("max", "min"))
+    if max(highest, -lowest) > _LARGEST:
+        raise ValueError(
+            f"X holds values as large as {max(highest, -lowest):g}; networks compute in float32, "
+            f"in which squares of values beyond {_LARGEST:g} are infinite. Scale X, for instance "
+            "by SectionScaler."
+        )
+    for code, label in enumerate(labels):
+        rows = np.flatnonzero(codes == code)
+        if _all_the_same(X, rows):
+            raise ValueError(
+                f"X does not vary: all {len(rows)} cells of section {label.item()!r} have the "
+                "same expression, so that nothing tells where they are. Pass other features, or "
+                "leave the section out."
+            )
+
+
+def _all_the_same(X: Matrix, rows: NDArray[np.intp]) -> bool:
+    """Whether some rows are equal; as a rule the first ones tell."""
+    first = _dense(X[rows[:1]])
+    return all(
+        (_dense(X[rows[part]]) == first).all() for part in gen_batches(len(rows), _ROWS_TO_COMPARE)
+    )
+
+
+def _dense(X: Matrix) -> NDArray[Any]:
+    return X.toarray() if sp.issparse(X) else X
 
 
 def check_levels(n_components: Any, n_dims: int, resume: FittedModel | None) -> tuple[int, ...]:

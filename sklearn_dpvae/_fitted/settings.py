@@ -46,6 +46,8 @@ class FitSettings:
         More of them, by the room that they concern.
     auto_steps : int
         Steps that ``max_epochs="auto"`` stands for.
+    repeatable : bool
+        Whether the caller chose the seed. Else a checkpoint brings its own.
     """
 
     levels: tuple[int, ...]
@@ -56,6 +58,7 @@ class FitSettings:
     objective: ObjectiveSettings
     training: TrainingSettings
     auto_steps: int = _AUTO_STEPS
+    repeatable: bool = True
 
     @classmethod
     def of(cls, params: dict[str, Any], **own: Any) -> Self:
@@ -66,7 +69,7 @@ class FitSettings:
         params : dict
             Parameters by name; those that no settings name are left aside.
         **own : dict
-            The others: `levels` and `seed`.
+            The others: `levels`, `seed` and `repeatable`.
         """
 
         def part(kind: Any) -> Any:

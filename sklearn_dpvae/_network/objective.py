@@ -136,6 +136,28 @@ class Objective:
         values = [term.function(some).mean() for term in self._weightless]
         return torch.stack(values) if values else step.output["kl"].new_zeros(0)
 
+    def blamed(self, measured: Tensor) -> str:
+        """The term that made a loss infinite or NaN.
+
+        Parameters
+        ----------
+        measured : Tensor of shape (n_steps, 1 + n_weighted_terms, n_members)
+            What `measure` returned for each step.
+
+        Returns
+        -------
+        str
+            Name of the first term that is not finite, in the first step with such a loss; of the
+            one that weighs most where all are finite.
+        """
+        first = int((~torch.isfinite(measured)).any(dim=-1).any(dim=-1).int().argmax())
+        terms = measured[first, 1:]
+        bad = (~torch.isfinite(terms)).any(dim=-1).tolist()
+        weights = torch.tensor([term.weight for term in self._weighted], dtype=torch.float64)
+        shares = (terms.abs().amax(dim=-1).double().cpu() * weights).tolist()
+        worst = bad.index(True) if any(bad) else shares.index(max(shares))
+        return self._weighted[worst].name
+
     def columns(self, measured: Sequence[float], weightless: Sequence[float]) -> dict[str, float]:
         """What a history records of an epoch: the loss, then every term in its order.
 

@@ -43,6 +43,17 @@ def generator_on(device: torch.device) -> torch.Generator | None:
     return (_GENERATORS.get() or {}).get(device.type)
 
 
+def generator_states() -> dict[str, Tensor]:
+    """States of the generators of the present block, by the type of their device."""
+    return {kind: one.get_state() for kind, one in (_GENERATORS.get() or {}).items()}
+
+
+def set_generator_states(states: dict[str, Tensor]) -> None:
+    """Bring the generators of the present block to states of `generator_states`."""
+    for kind, generator in (_GENERATORS.get() or {}).items():
+        generator.set_state(states[kind])
+
+
 def reseed(shift: int) -> None:
     """Move the seeds of the present block, so that a process has noise of its own."""
     for generator in (_GENERATORS.get() or {}).values():

@@ -24,7 +24,11 @@ from .registry import class_of, is_attribute, is_foreign, name_of
 _ARRAY_KINDS = "biufcUS"
 
 # Parameters that hold what cannot or should not travel, and are saved as None.
-_LEFT_OUT = {"callbacks": "callbacks", "memory": "a cache of this machine"}
+_LEFT_OUT = {
+    "callbacks": "callbacks",
+    "checkpoint": "a path of this machine",
+    "memory": "a cache of this machine",
+}
 
 
 class Encoder:

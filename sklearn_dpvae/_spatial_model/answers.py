@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 from sklearn.pipeline import Pipeline
+from sklearn.utils import gen_batches
 
 from .._utils.routing import sections_for
 from ..pipeline._steps import transform_by
@@ -72,6 +73,7 @@ def answer(
     *transformers, final = (step for step in steps if step not in (None, "passthrough"))
     alone = [getattr(step, "pointwise", True) for step in transformers]
     n_alone = alone.index(False) if False in alone else len(alone)
+    others = transformers[n_alone:]
     placement = getattr(final, "placement_", None)
     jointly = anchors is not None or not getattr(placement, "pointwise", True)
 
@@ -79,19 +81,26 @@ def answer(
         return None if sections is None else sections[rows]
 
     def finish(X: Any, rows: slice, missing: NDArray[np.bool_]) -> Answers:
-        X, _ = transform_by(transformers[n_alone:], X, labels(rows), missing)
+        X, _ = transform_by(others, X, labels(rows), missing)
         return _ask(final, X, labels(rows), anchors, latents)
 
     left = missing
     parts: list[Any] = []
     for rows, X in blocks:
         X, left = transform_by(transformers[:n_alone], X, labels(rows), missing)
-        parts.append(X if jointly or n_alone < len(transformers) else finish(X, rows, left))
+        parts.append(X if jointly or others else finish(X, rows, left))
     if isinstance(parts[0], Answers):
         return _joined(parts)
     together = (
         sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
     )
+    if others and hasattr(others[0], "for_query"):
+        keywords = sections_for(others[0], "transform", sections)
+        others[0] = others[0].for_query(together, missing_genes=left, **keywords)
+        if not jointly and all(getattr(step, "pointwise", True) for step in others):
+            # What it makes of sparse rows may be dense.
+            batches = gen_batches(together.shape[0], parts[0].shape[0])
+            return _joined([finish(together[rows], rows, left) for rows in batches])
     return finish(together, slice(None), left)
 
 

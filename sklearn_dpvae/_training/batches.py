@@ -4,6 +4,7 @@ Imports the reference data, its rows and its pairs.
 """
 
 import copy
+import json
 import zlib
 from collections.abc import Iterator
 
@@ -101,6 +102,20 @@ class Batches:
         """Equal for batches of the same cells in the same order, as a rule."""
         rows = zlib.crc32(np.concatenate(self.rows).tobytes())
         return zlib.crc32(repr(self._rng.bit_generator.state).encode(), rows)
+
+    @property
+    def random_state(self) -> list[str]:
+        """States of the generators that cells and neighbors are drawn from, as text."""
+        return [json.dumps(rng.bit_generator.state) for rng in self._rngs]
+
+    @random_state.setter
+    def random_state(self, states: list[str]) -> None:
+        for rng, state in zip(self._rngs, states, strict=True):
+            rng.bit_generator.state = json.loads(state)
+
+    @property
+    def _rngs(self) -> list[np.random.Generator]:
+        return [self._rng, self._neighbors_rng]
 
     def _put(self, array: np.ndarray | None) -> Tensor | None:
         return None if array is None else torch.as_tensor(array, device=self.device)

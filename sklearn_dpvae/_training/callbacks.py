@@ -21,6 +21,20 @@ class StopTraining(Exception):
     """Raised by a callback of this package to end training early."""
 
 
+class Diverged(Exception):
+    """Raised when a loss, or a weight after a step, is not finite.
+
+    Parameters
+    ----------
+    term : str
+        Name of the term that is to blame.
+    """
+
+    def __init__(self, term: str):
+        super().__init__(term)
+        self.term = term
+
+
 class RecordScale(Callback):
     """Record c, in latent units per scaled unit of the positions, after every epoch."""
 
@@ -70,6 +84,15 @@ class HeldOutStress(Callback):
         elif epoch - self.best_epoch_ >= self.patience:
             raise StopTraining
 
+    @property
+    def state(self) -> tuple[float, int, dict[str, Tensor] | None]:
+        """The lowest stress, its epoch and its weights."""
+        return self.best_, self.best_epoch_, self.best_state_
+
+    @state.setter
+    def state(self, state: tuple[float, int, dict[str, Tensor] | None]) -> None:
+        self.best_, self.best_epoch_, self.best_state_ = state
+
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         if self.best_state_ is not None:
             net.bare_module.load_state_dict(self.best_state_)
@@ -103,7 +126,11 @@ class ProgressBar(Callback):
         last = net.history[-1]
         shown = {k: f"{last[k]:.3g}" for k in ("loss", "distance", "valid_stress") if k in last}
         self.bar_.set_postfix(shown, refresh=False)
-        self.bar_.update()
+        # Epochs of a checkpoint take no time, and say nothing about how long is left.
+        done = len(net.history)
+        if not self.bar_.n:
+            self.bar_.initial = self.bar_.n = done - 1
+        self.bar_.update(done - self.bar_.n)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         self.bar_.close()

@@ -1,8 +1,9 @@
 """The skorch net: one step, one pass over the batches.
 
-Imports the objective and the network.
+Imports the objective, the network and the callbacks.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from .._network.dpvae import DPVAE
 from .._network.objective import Objective, Step, rounded
+from .callbacks import Diverged
 
 
 class DPVAENet(NeuralNet):
@@ -21,6 +23,7 @@ class DPVAENet(NeuralNet):
         self, *args: Any, objective: Objective, precision: str = "float32", **kwargs: Any
     ):
         self.objective = objective
+        self.after_epoch: Callable[[], None] | None = None
         self.precision = precision
         super().__init__(*args, **kwargs)
 
@@ -52,6 +55,8 @@ class DPVAENet(NeuralNet):
         own["notifying"] = method_name
         super().notify(method_name, **cb_kwargs)
         own["notifying"] = None
+        if method_name == "on_epoch_end" and self.after_epoch is not None:
+            self.after_epoch()
 
     def train_step_single(self, batch: Any, **fit_params: Any) -> dict[str, Any]:
         X, y = batch
@@ -62,6 +67,11 @@ class DPVAENet(NeuralNet):
         loss = loss.sum()
         self.backward(loss)
         return {"loss": loss.detach(), "y_pred": output, "measured": measured}
+
+    @torch.no_grad()
+    def _weights_are_finite(self) -> bool:
+        sums = torch.stack([weights.sum() for weights in self.bare_module.parameters()])
+        return bool(torch.isfinite(sums).all())
 
     def run_single_epoch(
         self, iterator: Any, training: bool, prefix: str, step_fn: Any, **fit_params: Any
@@ -88,6 +98,8 @@ class DPVAENet(NeuralNet):
         weights = torch.tensor(sizes, device=totals.device) / sum(sizes)
         means = self.averaged(weights @ totals)
         assert weightless is not None  # There is a batch.
+        if not torch.isfinite(means).all() or not self._weights_are_finite():
+            raise Diverged(self.objective.blamed(torch.stack(measured)))
         columns = self.objective.columns(means.tolist(), weightless.tolist())
         for name, value in columns.items():
             self.history.record(name, value)

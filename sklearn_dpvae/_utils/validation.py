@@ -15,6 +15,13 @@ from sklearn.utils import check_array, check_consistent_length
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import column_or_1d
 
+# Extents of a section whose squares, and those of distances in it, are floating-point numbers.
+_EXTENTS = (1e-100, 1e100)
+
+# Extent of a section relative to its distance from the origin. Below, positions are rounded to
+# some hundred different ones.
+_RESOLUTION = 1e-13
+
 MIN_CELLS_PER_SECTION = 3
 
 # scikit-learn's decorators have no types: applied as they are, they would hide the signature of
@@ -202,8 +209,8 @@ def check_coords(
     Raises
     ------
     ValueError
-        If a position is NaN or infinite, lengths do not match, or a section has too few cells
-        or no extent.
+        If a position is NaN or infinite, lengths do not match, or a section has too few cells,
+        no extent, or one that floating point cannot hold.
     """
     points: NDArray[np.float64] = check_array(
         coords, dtype=np.float64, ensure_2d=False, input_name=name
@@ -221,10 +228,22 @@ def check_coords(
                 f"section {label} has n_samples={len(part)} cell(s) with positions; at least "
                 f"{MIN_CELLS_PER_SECTION} are needed. Drop the section or merge it with another."
             )
-        if np.ptp(part, axis=0).max() == 0:
+        extent = (part.max(axis=0) - part.min(axis=0)).max()
+        if extent == 0:
             raise ValueError(
                 f"all {len(part)} positions of section {label} are the same point "
                 f"{part[0].tolist()}. Pass {name} that differ, or drop the section."
+            )
+        if not _EXTENTS[0] < extent < _EXTENTS[1]:
+            raise ValueError(
+                f"the positions of section {label} span {extent:g}, and squares of such numbers "
+                f"are no floating-point numbers. Pass {name} in another unit."
+            )
+        if extent < _RESOLUTION * np.abs(part).max():
+            raise ValueError(
+                f"the positions of section {label} span {extent:g} but lie as far from the origin "
+                f"as {np.abs(part).max():g}, so that float64 hardly tells them apart. Subtract an "
+                f"origin from {name}."
             )
     return points
 

@@ -35,7 +35,9 @@ def fit(arguments: Namespace) -> None:
     reference = read_reference(arguments)
     report(arguments, f"fitting {described(reference)}")
     start = time.perf_counter()
-    pipeline = new_pipeline(arguments, verbose=0 if arguments.quiet else 1)
+    pipeline = new_pipeline(
+        arguments, checkpoint=arguments.checkpoint, verbose=0 if arguments.quiet else 1
+    )
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
     save_model(as_model(pipeline, reference, arguments), output)
     seconds = time.perf_counter() - start
@@ -180,8 +182,8 @@ def new_pipeline(arguments: Namespace, **params: Any) -> Any:
 
 def as_model(pipeline: Any, reference: Bunch, arguments: Namespace) -> SpatialModel:
     """A fitted pipeline with what it must know of its data."""
-    # Whoever loads the model need not see a progress bar, or have the same device.
-    pipeline.set_params(dpvae__verbose=0, dpvae__device="auto")
+    # Whoever loads the model need not see a progress bar, nor have the device or files of here.
+    pipeline.set_params(dpvae__verbose=0, dpvae__device="auto", dpvae__checkpoint=None)
     return SpatialModel.of(
         pipeline,
         reference.X,

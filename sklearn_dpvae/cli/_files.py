@@ -1,8 +1,8 @@
 """Model files and tables: what can be written, and what can be read."""
 
 import csv
+import io
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -65,25 +65,6 @@ def load_model(path: str) -> SpatialModel:
         raise ValueError(f"{path} holds no model that can be used here: {error}") from error
 
 
-def write_h5ad(path: Path, adata: Any) -> None:
-    """Write an AnnData whole or not at all, and see that it can be read.
-
-    HDF5 may end the process where the disk is full, so that the space is looked at before.
-    """
-    needed, free = int(adata.__sizeof__()), shutil.disk_usage(path.absolute().parent).free
-    if free < needed:
-        raise OSError(
-            f"--output {path}: the disk has {free / 1e9:.2f} GB left, and up to "
-            f"{needed / 1e9:.2f} GB are needed"
-        )
-    h5py = import_optional("h5py", extra="anndata", purpose="writing .h5ad files")
-    with replacing(path) as scratch:
-        adata.write_h5ad(scratch)
-        with h5py.File(scratch, "r") as file:
-            if not {"obs", "var", "obsm"} <= set(file):
-                raise OSError(f"--output {path}: what was written cannot be read again")
-
-
 def write_csv(
     path: Path | None, names: np.ndarray, coords: np.ndarray, std: np.ndarray | None
 ) -> None:
@@ -101,3 +82,18 @@ def write_csv(
         return
     with replacing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
+
+
+def write_h5ad(path: Path, adata: Any) -> None:
+    """Write an AnnData, by way of memory: HDF5 may crash the process where a disk is full."""
+    h5py = import_optional("h5py", extra="anndata", purpose="writing .h5ad")
+    try:
+        from anndata.io import write_elem
+    except ImportError:  # anndata 0.10
+        from anndata.experimental import write_elem
+    adata.strings_to_categoricals()
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        write_elem(file, "/", adata)
+    with replacing(path) as scratch:
+        scratch.write_bytes(image.getbuffer())

@@ -27,7 +27,15 @@ COMMANDS = {
 }
 
 # What users and their files can cause. Anything else is a bug, whose traceback is wanted.
-EXPECTED = (OSError, ValueError, TypeError, ImportError, MemoryError, RuntimeError)
+EXPECTED = (
+    OSError,
+    ValueError,
+    TypeError,
+    ImportError,
+    MemoryError,
+    RuntimeError,
+    FloatingPointError,
+)
 
 
 class _UsageError(Exception):
@@ -117,6 +125,11 @@ def _add_fit(commands: Any) -> None:
     parser = _add(commands, "fit", "learn from sections with positions")
     _add_output_model(parser)
     _add_reference(parser)
+    parser.add_argument(
+        "--checkpoint",
+        metavar="FILE",
+        help="keep the training in this file, from which the same command goes on after a crash",
+    )
     _add_json(parser)
 
 
@@ -153,7 +166,7 @@ def _add_reference(parser: argparse.ArgumentParser) -> None:
         "a file is one section)",
     )
     parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
-    _add_query(parser, "default: same_section", default="same_section")
+    _add_query(parser, "default: auto", default="auto")
     parser.add_argument(
         "--query-genes",
         metavar="QUERY",
@@ -300,7 +313,7 @@ def _add_query(parser: argparse.ArgumentParser, note: str, default: str | None =
     parser.add_argument(
         "--query",
         dest="query_kind",
-        choices=["same_section", "new_section"],
+        choices=["auto", "same_section", "new_section"],
         default=default,
         help="whether queries come from the reference's own sections or from others, which are "
         f"z-scored by their own statistics ({note})",

@@ -152,6 +152,8 @@ def _light_copy(pipeline: Any, n_cells: int, seed: int) -> Any:
         early_stopping=False,
         warm_start=False,
         callbacks=None,
+        checkpoint=None,
+        on_interrupt="raise",
         verbose=0,
         random_state=seed,
     )

@@ -148,9 +148,9 @@ def gene_weights(pipeline: Any, n_features: int | None = None) -> NDArray[np.flo
         Sums to 1.
     """
     steps = transformers(pipeline)
-    n_features = getattr(pipeline, "n_features_in_", n_features)
-    columns = np.arange(n_features)
-    of_columns = np.ones(n_features)
+    n_columns = int(getattr(pipeline, "n_features_in_", n_features))
+    columns = np.arange(n_columns)
+    of_columns = np.ones(n_columns)
     for step in steps:
         if isinstance(step, SelectorMixin):
             columns = columns[step.get_support(indices=True)]
@@ -162,6 +162,6 @@ def gene_weights(pipeline: Any, n_features: int | None = None) -> NDArray[np.flo
             break
         if getattr(step, "n_features_in_", len(columns)) != len(columns):
             break
-    weights = np.zeros(n_features)
+    weights = np.zeros(n_columns)
     weights[columns] = of_columns
     return weights / max(weights.sum(), np.finfo(float).tiny)

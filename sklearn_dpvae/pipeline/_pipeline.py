@@ -3,6 +3,7 @@
 Imports this folder's steps, and the list of count likelihoods.
 """
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -14,6 +15,8 @@ from sklearn.utils.metadata_routing import UNUSED, MetadataRouter
 from sklearn.utils.metaestimators import available_if
 
 from .._network.likelihoods import COUNT_LIKELIHOODS
+from .._training.checkpoint import keeping_checkpoints
+from .._training.loop import in_a_search
 from .._utils.routing import routing_is_on, takes
 from .._utils.validation import check_same_order
 from ._cross_fitting import check_n_folds, cross_fit
@@ -463,9 +466,22 @@ class SpatialPipeline(Pipeline):
         if n_folds is None:
             yield
             return
-        check_n_folds(n_folds, self._final_estimator)
-        yield
-        cross_fit(self, X, y, given, n_folds)
+        final = self._final_estimator
+        check_n_folds(n_folds, final)
+        with keeping_checkpoints():
+            yield
+            try:
+                cross_fit(self, X, y, given, n_folds)
+            except KeyboardInterrupt:
+                if final.on_interrupt != "keep" or in_a_search():
+                    raise
+                warnings.warn(
+                    "the calibration by folds was interrupted; the model is kept "
+                    "(on_interrupt='keep'), with radii and standard deviations that are too small "
+                    "where steps look at positions. Call calibrate on located cells.",
+                    RuntimeWarning,
+                    stacklevel=2,
+                )
 
     def _explains_counts(self) -> bool:
         """Whether the last step needs counts beside what the others make of them."""

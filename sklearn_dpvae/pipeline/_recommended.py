@@ -41,7 +41,7 @@ _INPUT_NOISE = 0.08
 
 def make_spatial_pipeline(
     *,
-    query: str = "same_section",
+    query: str = "auto",
     n_top_genes: int = 2000,
     n_spatial_components: int | None = 20,
     n_calibration_folds: int | None = 4,
@@ -59,11 +59,13 @@ def make_spatial_pipeline(
 
     Parameters
     ----------
-    query : {"same_section", "new_section"}, default="same_section"
-        Whether cells without positions are z-scored by the statistics of the reference, or by
-        their own. Choose "new_section" when the query is another section than the reference.
-        It removes the shift between the two, but `predict` then needs all cells of the query
-        in one call, and their positions depend on each other.
+    query : {"auto", "same_section", "new_section"}, default="auto"
+        Whether cells without positions are z-scored by the statistics of the reference
+        ("same_section"), or by their own ("new_section"), which removes the shift of another
+        slide or chemistry, but also what sets a part of a tissue apart. "auto" decides by whether
+        cells come to resemble those of the reference, see `SectionScaler`. `predict` then needs
+        all cells of a query in one call, and their positions depend on each other; with
+        "same_section" they do not.
     n_top_genes : int, default=2000
         Number of genes to keep.
     n_spatial_components : int or None, default=20

@@ -1,8 +1,10 @@
 """z-scores of genes, section by section.
 
-May import `_utils`.
+May import `_utils` and the shift of queries beside it.
 """
 
+import copy
+import logging
 import numbers
 from typing import Any, ClassVar, Self
 
@@ -21,6 +23,17 @@ from .._utils.validation import (
     checks_parameters,
     find_labels,
 )
+from ._query_shift import (
+    MAX_CELLS,
+    MIN_CELLS,
+    SHARES,
+    choose_share,
+    learn_likeness,
+    log_likeness,
+    project,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
@@ -31,7 +44,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
 
     Parameters
     ----------
-    query : {"same_section", "new_section"}, default="same_section"
+    query : {"same_section", "new_section", "auto"}, default="same_section"
         Which statistics `transform` scales by.
 
         - "same_section": those learned in `fit`. A row whose label in `sections` was seen in `fit`
@@ -41,6 +54,10 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
           given, otherwise as one section. Use it to bring a query from another section to the
           scale of the reference. The query must cover similar tissue. A section of one row has no
           spread and is scaled by the pooled statistics of `fit`.
+        - "auto": statistics between these two, section by section. They are as near to those of
+          the rows as it takes for the rows to resemble cells of the reference; `query_shift`
+          tells how near. A query of another slide moves, one that is a part of the tissue stays.
+          So does a section of fewer than 20 rows, whose own statistics say too little.
     clip : float, default=10.0
         z-scores beyond plus or minus this value are set to it. None means no limit. Clipping
         keeps a few counts of a rare gene from dominating.
@@ -58,6 +75,10 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Means by section.
     section_scales_ : ndarray of shape (n_sections, n_features_in_), dtype float64
         Population standard deviations by section; 1 for genes that are constant there.
+    likeness_directions_ : ndarray of shape (n_directions, n_features_in_), dtype float32
+        Principal directions of the reference's z-scores, at most 20.
+    likeness_points_ : ndarray of shape (n_points, n_directions), dtype float32
+        Where at most 1,000 cells of the reference, drawn evenly, are along these.
     pointwise : bool
         Whether a row's result of `transform` depends on that row alone.
     n_features_in_ : int
@@ -73,6 +94,12 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     -----
     Sparse input is accepted, but the result is dense, since z-scores of zeros are not zeros.
     Choose genes first. Floating-point types are kept, others become float64.
+
+    "auto" tries 0, 1/4, 1/2, 3/4 and the whole of the way from the statistics of the reference to
+    those of the query. After each, cells have a likeness: minus the logarithm of their mean
+    distance to the 15 nearest cells of the reference along `likeness_directions_`. The shortest
+    way that is within a standard error of the best mean is taken, or none if the best is not
+    better than none by two standard errors.
 
     With metadata routing enabled, `fit` and `transform` request `sections` by default.
 
@@ -98,7 +125,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     __metadata_request__transform: ClassVar = {"sections": True}
 
     _parameter_constraints: ClassVar[dict] = {
-        "query": [StrOptions({"same_section", "new_section"})],
+        "query": [StrOptions({"same_section", "new_section", "auto"})],
         "clip": [None, Interval(numbers.Real, 0, None, closed="neither")],
     }
 
@@ -110,7 +137,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     def pointwise(self) -> bool:
         """Whether a row's result of `transform` depends on that row alone.
 
-        False if a query is scaled by its own statistics, so that its rows belong together.
+        False if statistics of the query matter, so that its rows belong together.
         """
         return self.query == "same_section"
 
@@ -210,19 +237,132 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         codes, labels = check_sections(sections, checked.shape[0])
         validate_data(self, X, reset=False, skip_check_array=True)
 
-        if self.pointwise:
-            # The last row of the tables, the pooled statistics, serves all labels not seen in fit.
-            means = np.vstack([self.section_means_, self.mean_])
-            scales = np.vstack([self.section_scales_, self.scale_])
-            rows = np.array([-1]) if sections is None else find_labels(labels, self.sections_)
-            codes = rows[codes]
-        else:
-            moments = section_moments(checked, codes, len(labels))
-            means, scales = section_tables(*moments, fallback=(self.mean_, self.scale_))
+        missing = self._missing(missing_genes)
+        means, scales, _ = self._tables_for(
+            checked, codes, labels if sections is not None else None, missing
+        )
         Z = self._scaled(checked, means, scales, codes)
-        if missing_genes is not None:
-            Z[:, check_missing_genes(missing_genes, Z.shape[1])] = 0
+        Z[:, missing] = 0
         return Z
+
+    def query_shift(
+        self,
+        X: ArrayLike | sparse.spmatrix,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+    ) -> dict[Any, float]:
+        """Say how far `transform` would move a query towards its own statistics.
+
+        Parameters
+        ----------
+        X, sections, missing_genes
+            See `transform`.
+
+        Returns
+        -------
+        dict
+            For each label of a section, the share of the way from the statistics of the reference
+            to those of the query: 0 for "same_section", 1 for "new_section".
+        """
+        check_is_fitted(self)
+        checked = check_matrix(X, self)
+        codes, labels = check_sections(sections, checked.shape[0])
+        *_, shares = self._tables_for(
+            checked, codes, labels if sections is not None else None, self._missing(missing_genes)
+        )
+        return dict(zip(labels.tolist(), shares.tolist(), strict=True))
+
+    def for_query(
+        self,
+        X: ArrayLike | sparse.spmatrix,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+    ) -> "SectionScaler":
+        """A scaler that transforms the rows of a query one by one as `transform` does together.
+
+        Parameters
+        ----------
+        X, sections, missing_genes
+            The whole query; see `transform`.
+
+        Returns
+        -------
+        SectionScaler
+            Fitted, with ``query="same_section"`` and the statistics that `transform` would use.
+        """
+        check_is_fitted(self)
+        checked = check_matrix(X, self)
+        codes, labels = check_sections(sections, checked.shape[0])
+        means, scales, _ = self._tables_for(
+            checked, codes, labels if sections is not None else None, self._missing(missing_genes)
+        )
+        own = copy.copy(self)
+        own.query = "same_section"
+        own.sections_, own.section_means_, own.section_scales_ = labels, means, scales
+        if sections is None:
+            own.mean_, own.scale_ = means[0], scales[0]
+        return own
+
+    def _missing(self, missing_genes: ArrayLike | None) -> NDArray[np.bool_]:
+        if missing_genes is None:
+            return np.zeros(self.n_features_in_, dtype=bool)
+        return check_missing_genes(missing_genes, self.n_features_in_)
+
+    def _tables_for(
+        self,
+        X: Any,
+        codes: NDArray[np.int64],
+        labels: NDArray[Any] | None,
+        missing: NDArray[np.bool_],
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Means and scales for each section of a query, and its share of its own statistics.
+
+        `labels` is None where the query has none.
+        """
+        # The last row of the tables, the pooled statistics, serves all labels not seen in fit.
+        rows = np.array([-1]) if labels is None else find_labels(labels, self.sections_)
+        of_reference = (
+            np.vstack([self.section_means_, self.mean_])[rows],
+            np.vstack([self.section_scales_, self.scale_])[rows],
+        )
+        if self.query == "same_section":
+            return *of_reference, np.zeros(len(rows))
+        moments = section_moments(X, codes, len(rows))
+        of_query = section_tables(*moments, fallback=(self.mean_, self.scale_))
+        if self.query == "new_section":
+            return *of_query, np.ones(len(rows))
+        shares = np.zeros(len(rows))
+        for code in range(len(rows)):
+            own = np.flatnonzero(codes == code)
+            tables = [
+                (values[code], others[code])
+                for values, others in zip(of_reference, of_query, strict=True)
+            ]
+            if len(own) >= MIN_CELLS:
+                shares[code] = self._share(X[evenly(own, MAX_CELLS)], missing, *tables)
+            label = "the query" if labels is None else f"section {labels[code]!r}"
+            logger.info("%s is scaled by %.0f %% of its own statistics", label, 100 * shares[code])
+        means, scales = (
+            between(values, others, shares[:, None])
+            for values, others in zip(of_reference, of_query, strict=True)
+        )
+        return means, scales, shares
+
+    def _share(
+        self, X: Any, missing: NDArray[np.bool_], means: tuple[Any, Any], scales: tuple[Any, Any]
+    ) -> float:
+        """How far to go from the first of two means and scales to the second."""
+        rows = np.zeros(X.shape[0], dtype=np.int64)
+        likeness = []
+        for share in SHARES:
+            mean, scale = between(*means, share), between(*scales, share)
+            Z = self._scaled(X, mean[None], scale[None], rows)
+            Z[:, missing] = 0
+            points = project(Z, self.likeness_directions_)
+            likeness.append(log_likeness(points, self.likeness_points_))
+        return SHARES[choose_share(np.array(likeness))]
 
     def _learn(self, X: Any, sections: ArrayLike | None) -> tuple[Any, NDArray[np.int64]]:
         """Set the fitted attributes. Return the validated matrix and the section codes."""
@@ -241,6 +381,9 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.section_means_, self.section_scales_ = section_tables(
             means, variances, sizes, fallback=(mean, scale)
         )
+        rows = evenly(np.arange(checked.shape[0]), MAX_CELLS)
+        Z = self._scaled(checked[rows], self.section_means_, self.section_scales_, codes[rows])
+        self.likeness_directions_, self.likeness_points_ = learn_likeness(Z)
         return checked, codes
 
     def _scaled(
@@ -294,6 +437,18 @@ def section_tables(
     means, scales = means.copy(), usable_scale(means, variances)
     means[sizes == 1], scales[sizes == 1] = fallback
     return means, scales
+
+
+def evenly(rows: NDArray[np.intp], n_rows: int) -> NDArray[np.intp]:
+    """At most so many of the rows, evenly over all of them."""
+    if len(rows) <= n_rows:
+        return rows
+    return rows[np.linspace(0, len(rows) - 1, n_rows).astype(np.intp)]
+
+
+def between(first: Any, second: Any, share: Any) -> NDArray[np.float64]:
+    """The first at a share of 0, the second at 1; both to the last bit."""
+    return np.where(share == 1, second, first + share * (second - first))
 
 
 def usable_scale(mean: NDArray[np.float64], variance: NDArray[np.float64]) -> NDArray[np.float64]:
