@@ -1,5 +1,6 @@
 """AnnData in and out: the same numbers as the pipeline alone, whatever holds them."""
 
+import copy
 import json
 import warnings
 
@@ -465,3 +466,34 @@ def test_repeated_names_warn(adata, model):
 def test_module_does_not_hide_the_package_of_its_name():
     assert hasattr(anndata, "AnnData")
     assert not hasattr(dpa, "AnnData")
+
+
+def test_score_calibrate_and_partial_fit(tissue, adata, model):
+    X, labels = adata.X, {"sections": adata.obs["section"]}
+    assert dpa.score(model, adata) == model.pipeline.score(X, tissue.coords, **labels)
+    before = dpa.predict(model, adata, copy=True, level=0.8)
+    np.testing.assert_array_equal(
+        before.obs["dpvae_radius"], model.pipeline.predict_radius(X, level=0.8, **labels)
+    )
+    adata.obsm["spatial"][5] = [np.nan, 3.0]
+    located = np.arange(300) != 5
+    assert dpa.score(model, adata) == model.pipeline.score(
+        X[located], tissue.coords[located], sections=adata.obs["section"][located]
+    )
+    known = np.where(located[:, None], tissue.coords, np.nan)
+    for method in ("calibrate", "partial_fit"):
+        learned = getattr(dpa, method)(model, adata)
+        expected = copy.deepcopy(model.pipeline)
+        getattr(expected, method)(X, known, **labels)
+        after = dpa.predict(learned, adata, copy=True)
+        np.testing.assert_array_equal(after.obsm["spatial_dpvae"], expected.predict(X, **labels))
+        assert "dpvae_radius" not in after.obs
+        np.testing.assert_array_equal(
+            dpa.predict(model, adata, copy=True).obsm["spatial_dpvae"],
+            before.obsm["spatial_dpvae"],
+        )
+    with pytest.raises(ValueError, match="no positions spatial_key='xy'"):
+        dpa.calibrate(model, adata, spatial_key="xy")
+    adata.obsm["spatial"][:] = np.nan
+    with pytest.raises(ValueError, match="no cell with a position"):
+        dpa.score(model, adata)

@@ -1,5 +1,6 @@
 """A fitted pipeline that knows its genes: what it holds, and how it finds its columns."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -164,3 +165,37 @@ def test_an_anndata_is_sent_on(model, tissue):
     anndata = pytest.importorskip("anndata")
     with pytest.raises(TypeError, match=r"sklearn_dpvae\.anndata\.predict"):
         model.predict(anndata.AnnData(tissue.X))
+
+
+def test_further_methods_are_those_of_the_pipeline(model, pipeline, tissue):
+    order = np.random.default_rng(0).permutation(60)
+    X, names = tissue.X[:, order], {"genes": tissue.genes[order], "sections": tissue.sections}
+    labels = {"sections": tissue.sections}
+    np.testing.assert_array_equal(
+        model.predict_radius(X, level=0.8, **names),
+        pipeline.predict_radius(tissue.X, level=0.8, **labels),
+    )
+    assert model.score(X, tissue.coords, **names) == pipeline.score(
+        tissue.X, tissue.coords, **labels
+    )
+    before = model.predict(tissue.X)
+    for method in ("partial_fit", "calibrate"):
+        learned = getattr(model, method)(X, tissue.coords, **names)
+        expected = copy.deepcopy(pipeline)
+        getattr(expected, method)(tissue.X, tissue.coords, **labels)
+        np.testing.assert_array_equal(learned.predict(tissue.X), expected.predict(tissue.X))
+        np.testing.assert_array_equal(
+            learned.predict_radius(tissue.X), expected.predict_radius(tissue.X)
+        )
+        assert (learned.unit, learned.genes.tolist()) == (model.unit, model.genes.tolist())
+        np.testing.assert_array_equal(model.predict(tissue.X), before)
+
+
+def test_further_methods_hand_missing_genes_on(model, pipeline, tissue):
+    with pytest.warns(UserWarning, match="5 of"):
+        aligned, missing = model.align(tissue.X[:, 5:], tissue.genes[5:])
+    with pytest.warns(UserWarning, match="5 of"):
+        found = model.predict_radius(tissue.X[:, 5:], genes=tissue.genes[5:])
+    with pytest.warns(UserWarning, match="5 of"):
+        expected = pipeline.predict_radius(aligned, missing_genes=missing)
+    np.testing.assert_array_equal(found, expected)

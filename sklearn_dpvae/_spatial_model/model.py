@@ -1,4 +1,7 @@
-"""A fitted pipeline together with what it must know of its data. Imports the answers."""
+"""A fitted pipeline together with what it must know of its data.
+
+Imports the answers and the further methods.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -23,6 +26,7 @@ from ..datasets._genes import MIN_SHARE, find_columns, make_unique, take_columns
 from ..pipeline._genes import gene_weights
 from ..pipeline._steps import transformers
 from .answers import Answers, answer
+from .methods import FurtherMethods
 
 CHUNK_SIZE = 10_000
 
@@ -30,7 +34,7 @@ _VALUES_AT_A_TIME = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class SpatialModel:
+class SpatialModel(FurtherMethods):
     """A fitted pipeline that knows its genes, and what data it was fitted on.
 
     `sklearn_dpvae.anndata.fit` and the command ``sklearn-dpvae fit`` make it.
