@@ -257,6 +257,9 @@ class SpatialModel(FurtherMethods):
         self, X: Any, genes: ArrayLike, gene_ids: ArrayLike | None, min_share: float
     ) -> NDArray[np.intp]:
         """Column of a query for each gene of the model, -1 where there is none; see `align`."""
+        if genes is self.genes and X.shape[1] == self.n_genes:
+            # Without this, names would take as long as placing a single cell.
+            return np.arange(self.n_genes)
         n_names = len(np.asarray(genes))
         if n_names != X.shape[1]:
             raise ValueError(
@@ -366,7 +369,7 @@ class SpatialModel(FurtherMethods):
             )
         if genes is None:
             genes = getattr(X, "columns", self.genes)
-        names = np.asarray(genes).astype(str)
+        names = genes if genes is self.genes else np.asarray(genes).astype(str)
         X = X if hasattr(X, "shape") else np.asarray(X)
         X = X.tocsr() if sparse.issparse(X) else getattr(X, "to_numpy", lambda: X)()
         if X.shape[0] == 0:
