@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from ._persistence import load, save
     from ._regressor import DPVAESpatialRegressor
     from ._spatial_model import SpatialModel
-    from .pipeline import SpatialPipeline, make_spatial_pipeline
+    from .pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
 
 __version__ = "0.1.0"
 
@@ -20,6 +20,7 @@ __all__ = [
     "SpatialModel",
     "SpatialPipeline",
     "load",
+    "make_paper_pipeline",
     "make_spatial_pipeline",
     "save",
 ]
@@ -29,6 +30,7 @@ _HOMES = {
     "SpatialModel": "_spatial_model",
     "SpatialPipeline": "pipeline",
     "load": "_persistence",
+    "make_paper_pipeline": "pipeline",
     "make_spatial_pipeline": "pipeline",
     "save": "_persistence",
 }

@@ -19,9 +19,9 @@ from ._spatial_model import CHUNK_SIZE, Answers, SpatialModel, as_spatial_model
 from ._spatial_model.layers import layer_of_query, warn_of_logarithms
 from ._utils.matrix import in_memory
 from ._utils.routing import routing_is_on, takes
-from .datasets import common_genes, read_sections
+from .datasets import read_sections
 from .datasets._gene_matching import quote
-from .datasets._genes import MIN_SHARE, make_unique, other_names
+from .datasets._genes import MIN_SHARE, keep_genes_of, make_unique, other_names
 from .datasets._layers import (
     find_expression,
     gene_table,
@@ -138,14 +138,9 @@ def fit(
             f"{', '.join(adata.obs) or 'none'}."
         )
     data = located_cells(data, "adata", "fitted")
-    gene_ids = data.gene_ids
     if query is not None:
-        table = gene_table(query, data.layer)
-        shared = common_genes(
-            data.genes, table.index, gene_ids=gene_ids, query_ids=other_names(table)
-        )
-        data.X, data.genes = data.X[:, shared], data.genes[shared]
-        gene_ids = None if gene_ids is None else gene_ids[shared]
+        of_query = gene_table(query, layer)
+        keep_genes_of(data, of_query.index, other_names(of_query))
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     if not has_sections and section_key is not None:
@@ -158,7 +153,7 @@ def fit(
         pipeline,
         data.X,
         data.genes,
-        gene_ids=gene_ids,
+        gene_ids=data.gene_ids,
         unit=unit,
         layer=data.layer,
         spatial_key=spatial_key,

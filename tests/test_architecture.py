@@ -31,7 +31,7 @@ LAYERS = [
     {"_spatial_model"},
     {"_persistence", "anndata", "inspection"},
     {"plotting"},
-    {"cli"},
+    {"cli", "paper"},
     {"__main__"},
 ]
 # What a module may import at its head: the dependencies, and tqdm, which skorch brings along.

@@ -12,6 +12,7 @@ from benchmarks._common.store import read
 from benchmarks._common.tasks import parse_task, preset
 from benchmarks.accuracy import __main__ as accuracy
 from benchmarks.accuracy import methods
+from benchmarks.accuracy.prepared import Prepared
 from benchmarks.accuracy.report import by_task, compare
 from benchmarks.accuracy.scores import score
 
@@ -78,6 +79,20 @@ def test_runs_resumes_and_reports(fast, folder, tmp_path, capsys):
     captured = capsys.readouterr()
     assert captured.err.count("disparity") == 2 + 1
     assert captured.out == first.out
+
+
+def test_the_papers_lambda_is_chosen_without_the_query(folder, monkeypatch):
+    made = methods.make_paper_pipeline
+    monkeypatch.setattr(
+        methods, "make_paper_pipeline", lambda **params: made(**params | {"max_epochs": 40})
+    )
+    [split] = Folder(folder).splits(parse_task("single random"), 0)
+    placed = {
+        weights: methods.Paper(*weights).run(Prepared(split), 0)[0]
+        for weights in ((0.0,), (1000.0,), (0.0, 1000.0))
+    }
+    np.testing.assert_array_equal(placed[0.0, 1000.0], placed[1000.0,])
+    assert not np.array_equal(placed[0.0,], placed[1000.0,])
 
 
 def test_tasks_of_folds_and_of_several_sections(folder, tmp_path):

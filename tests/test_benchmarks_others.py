@@ -12,7 +12,15 @@ from benchmark_sections import write_sections
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of an installed package")
 
-from benchmarks import ablation, device, missing_genes, model_family, regression, uncertainty
+from benchmarks import (
+    ablation,
+    device,
+    missing_genes,
+    model_family,
+    paper_weight,
+    regression,
+    uncertainty,
+)
 from benchmarks._common import machine
 from benchmarks._common.store import Store, fingerprint, read
 from benchmarks._common.tables import table_of, table_over_seeds
@@ -54,6 +62,7 @@ def folder(tmp_path_factory):
         device,
         missing_genes,
         model_family,
+        paper_weight,
         performance,
         reconstruction,
         regression,
@@ -75,6 +84,7 @@ def test_every_benchmark_says_how_it_is_called(module, capsys):
         ("accuracy", markdown, 3),
         ("harder", markdown, 2),
         ("model_family", model_family.table_of_means, None),
+        ("paper_weight", paper_weight.report, None),
         ("performance", performance.in_markdown, None),
         ("device", performance.in_markdown, None),
     ],
@@ -284,6 +294,19 @@ def test_missing_genes_benchmark(folder, tmp_path, monkeypatch, capsys):
     assert row["80 % missing: told"] == f"{found[-1]:.3f} ± 0.000"
     monkeypatch.setattr(missing_genes, "measure", None)
     missing_genes.main(options)
+
+
+def test_paper_weight_benchmark(folder, tmp_path, monkeypatch, capsys):
+    made = paper_weight.make_paper_pipeline
+    monkeypatch.setattr(
+        paper_weight, "make_paper_pipeline", lambda **params: made(**params | {"max_epochs": 40})
+    )
+    monkeypatch.setattr(paper_weight, "WEIGHTS", (0.0, 1000.0))
+    options = ["--seeds", "1", "--tasks", "single random"]
+    paper_weight.main([str(folder), "-o", str(tmp_path / "r.json"), *options])
+    [section, held_out, fitted] = tables(capsys.readouterr().out)[0]
+    assert section["1000"] == held_out["1000"]
+    assert float(fitted["1000"]) < float(held_out["1000"]) < float(held_out["0"])
 
 
 def test_uncertainty_benchmark(folder, monkeypatch, capsys):

@@ -455,6 +455,16 @@ def test_a_file_without_labels_is_the_section_of_its_name(files):
         assert placed.obs.columns.tolist() == ["age", "dpvae_std"]
 
 
+def test_fit_the_papers_recipe(files):
+    argv = ["fit", "section.h5ad", "-o", "m.dpvae", "-q", "--preset", "paper"]
+    assert main([*argv, "--n-top-genes", "8", "--set", "max_epochs=1"]) == 0
+    pipeline = load_model("m.dpvae").pipeline
+    assert list(pipeline.named_steps) == ["normalize", "genes", "dpvae"]
+    assert pipeline["genes"].n_top_genes == 8
+    assert pipeline["dpvae"].alignment_weight == 0
+    assert main(["predict", "m.dpvae", "section.h5ad", "-o", "positions.csv"]) == 0
+
+
 def test_fit_several_files_with_progress(files, capsys):
     for name in ("section_1", "section_2"):
         part = files.adata[files.adata.obs["section"] == name].copy()
@@ -480,6 +490,7 @@ def test_fit_several_files_with_progress(files, capsys):
         (["--set", "max_epochs=-3"], "The 'max_epochs' parameter"),
         (["--set", "likelihood=cauchy"], "The 'likelihood' parameter"),
         (["--n-top-genes", "0"], "n_top_genes"),
+        (["--preset", "paper", "--query", "new_section"], "--preset paper does not z-score"),
         (["--seed", "x"], "invalid int value: 'x'"),
         (["--section-key", "slide"], "section_key='slide'; .obs has 'section', 'age'"),
         (["--spatial-key", "xy"], "spatial_key='xy'; .obsm has 'spatial'"),

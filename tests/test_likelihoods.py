@@ -65,6 +65,24 @@ def test_negative_binomial_is_scipys_and_torchs():
     torch.testing.assert_close(value, theirs.log_prob(x), rtol=1e-6, atol=1e-6)
 
 
+@pytest.mark.parametrize("count", [0, 3, 250, 40_000, 1_000_000])
+@pytest.mark.parametrize("ratio", [0.9, 1.0, 1.2])
+def test_float32_keeps_the_decimals_of_large_counts(count, ratio):
+    theta = np.array([1e-3, 0.5, 40.0, 2e4], dtype=np.float32)
+    log_theta = np.log(theta)
+    log_mean = np.log(np.full(4, max(count, 1) * ratio, dtype=np.float32))
+    # What float32 makes of the parameters is what scipy gets, too.
+    mean, theta = np.exp(log_mean.astype(float)), np.exp(log_theta.astype(float))
+    x = torch.full((4,), float(count))
+    value = negative_binomial_log_prob(x, torch.tensor(log_mean), torch.tensor(log_theta))
+    assert value.dtype == torch.float32
+    expected = scipy.stats.nbinom.logpmf(count, theta, theta / (theta + mean))
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-3)
+    value = poisson_log_prob(x, torch.tensor(log_mean))
+    expected = scipy.stats.poisson.logpmf(count, mean)
+    np.testing.assert_allclose(value, expected, rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize("logit_zero", [-30.0, -1.0, 0.5, 30.0])
 def test_zero_inflation_is_a_mixture(logit_zero):
     x, mean, theta = tensors(*zip(*GRID, strict=True))

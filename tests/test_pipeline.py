@@ -14,10 +14,9 @@ from sklearn.model_selection import (
 )
 from sklearn.utils import estimator_html_repr
 
-from sklearn_dpvae import make_spatial_pipeline
+from sklearn_dpvae import make_paper_pipeline, make_spatial_pipeline
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.metrics import ProcrustesScorer, procrustes_disparity
-from sklearn_dpvae.pipeline import PAPER_SETTINGS
 
 
 def quick(**params):
@@ -162,15 +161,43 @@ def test_memory_caches_the_steps_before_the_net(tissue, tmp_path):
     np.testing.assert_array_equal(pipe.predict(tissue.X), plain.predict(tissue.X))
 
 
-def test_the_papers_recipe(tissue):
-    pipe = make_spatial_pipeline(
-        n_spatial_components=None, **PAPER_SETTINGS | {"max_epochs": 3}, random_state=0
-    ).fit(tissue.X, tissue.coords)
-    assert pipe["dpvae"].n_features_in_ == tissue.X.shape[1]
+def test_the_papers_recipe_is_eq_4_on_all_cells(tissue):
+    pipe = make_paper_pipeline(distance_weight=30.0, max_epochs=3, random_state=0)
+    pipe.fit(tissue.X, tissue.coords)
     module = pipe["dpvae"].module_
     assert module.n_members == 1
-    assert "Dropout" not in repr(module)
-    assert pipe.predict(tissue.X).shape == tissue.coords.shape
+    assert "Dropout" not in repr(module) and "Norm" not in repr(module)
+    for epoch in pipe["dpvae"].history_:
+        # alpha = beta = 1, the ELBO summed over genes, and nothing but eq. (4).
+        expected = epoch["reconstruction"] + epoch["kl"] + 30.0 * epoch["distance"]
+        assert epoch["loss"] == pytest.approx(expected, rel=1e-5)
+    # One step an epoch, of Adam: a weight moves by about the learning rate in a step.
+    begun = make_paper_pipeline(distance_weight=30.0, max_epochs=1, lr=1e-12, random_state=0)
+    begun.fit(tissue.X, tissue.coords)
+    start = begun["dpvae"].module_.state_dict()["decoder.0.weight"]
+    moved = (module.state_dict()["decoder.0.weight"] - start).abs().max()
+    assert 1e-3 < moved < 3.5e-3
+
+
+def test_the_papers_recipe_chooses_genes_without_positions(tissue):
+    kept = [
+        make_paper_pipeline(n_top_genes=12, max_epochs=1, random_state=0)
+        .fit(tissue.X, coords)["genes"]
+        .get_support()
+        for coords in (tissue.coords, np.roll(tissue.coords, 7, axis=0))
+    ]
+    assert kept[0].sum() == 12
+    np.testing.assert_array_equal(*kept)
+
+
+def test_more_lambda_fits_distances_better(tissue):
+    plain, preserving = (
+        make_paper_pipeline(distance_weight=weight, max_epochs=60, random_state=0)
+        .fit(tissue.X, tissue.coords)
+        .score(tissue.X, tissue.coords)
+        for weight in (0.0, 1000.0)
+    )
+    assert preserving > plain + 0.1
 
 
 @pytest.mark.parametrize(

@@ -79,29 +79,6 @@ def check_reference(
     )
 
 
-def warn_of_unequal_extents(data: ReferenceData) -> None:
-    """Warn if sections differ so much in extent that they cannot be in one unit.
-
-    One c matches the distances of all sections, so that it cannot fit both. The alignment term
-    compares each section with itself, and would not mind.
-    """
-    if len(data.labels) < 2:
-        return
-    spread = [
-        float(np.sqrt(data.coords[data.codes == code].var(axis=0).sum()))
-        for code in range(len(data.labels))
-    ]
-    low, high = int(np.argmin(spread)), int(np.argmax(spread))
-    if spread[high] > 20 * spread[low]:
-        warnings.warn(
-            f"section {data.labels[high]} is {spread[high] / spread[low]:,.0f} times as large as "
-            f"section {data.labels[low]}: are both in one unit? Without alignment_weight the loss "
-            "compares their distances. Bring positions to one unit.",
-            UserWarning,
-            stacklevel=4,
-        )
-
-
 def _check_values(X: Matrix, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
     """Raise where no network can learn from X, before one tries."""
     highest, lowest = (float(getattr(X, name)()) for name in ("max", "min"))
@@ -131,6 +108,29 @@ def _all_the_same(X: Matrix, rows: NDArray[np.intp]) -> bool:
 
 def _dense(X: Matrix) -> NDArray[Any]:
     return X.toarray() if sp.issparse(X) else X
+
+
+def warn_of_unequal_extents(data: ReferenceData) -> None:
+    """Warn if sections differ so much in extent that they cannot be in one unit.
+
+    One c matches the distances of all sections, so that it cannot fit both. The alignment term
+    compares each section with itself, and would not mind.
+    """
+    if len(data.labels) < 2:
+        return
+    spread = [
+        float(np.sqrt(data.coords[data.codes == code].var(axis=0).sum()))
+        for code in range(len(data.labels))
+    ]
+    low, high = int(np.argmin(spread)), int(np.argmax(spread))
+    if spread[high] > 20 * spread[low]:
+        warnings.warn(
+            f"section {data.labels[high]} is {spread[high] / spread[low]:,.0f} times as large as "
+            f"section {data.labels[low]}: are both in one unit? Without alignment_weight the loss "
+            "compares their distances. Bring positions to one unit.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def check_levels(n_components: Any, n_dims: int, resume: FittedModel | None) -> tuple[int, ...]:

@@ -20,6 +20,17 @@ _LOG_THETA_RANGE = (-10.0, 10.0)
 _EMPTY_LIBRARY = 1e-8
 
 
+def _exact(*values: Tensor) -> tuple[Tensor, ...]:
+    """In float64, where the device has it.
+
+    log Gamma of a million counts is 10^7, of which float32 keeps no decimals, and what is left of
+    the sum is far smaller.
+    """
+    if values[0].device.type == "mps":
+        return values
+    return tuple(value.double() for value in values)
+
+
 def poisson_log_prob(x: Tensor, log_mean: Tensor) -> Tensor:
     """Poisson log-likelihood of each count.
 
@@ -36,7 +47,9 @@ def poisson_log_prob(x: Tensor, log_mean: Tensor) -> Tensor:
     -------
     Tensor
     """
-    return x * log_mean - log_mean.exp() - torch.lgamma(x + 1.0)
+    kind = log_mean.dtype
+    x, log_mean = _exact(x, log_mean)
+    return (x * log_mean - log_mean.exp() - torch.lgamma(x + 1.0)).to(kind)
 
 
 def negative_binomial_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor) -> Tensor:
@@ -59,15 +72,18 @@ def negative_binomial_log_prob(x: Tensor, log_mean: Tensor, log_theta: Tensor) -
     -------
     Tensor
     """
+    kind = log_mean.dtype
+    x, log_mean, log_theta = _exact(x, log_mean, log_theta)
     theta = log_theta.exp()
     logit = log_mean - log_theta
-    return (
+    log_prob = (
         torch.lgamma(x + theta)
         - torch.lgamma(theta)
         - torch.lgamma(x + 1.0)
         - theta * softplus(logit)
         + x * logsigmoid(logit)
     )
+    return log_prob.to(kind)
 
 
 def zero_inflated_log_prob(x: Tensor, log_prob: Tensor, logit_zero: Tensor) -> Tensor:

@@ -191,7 +191,8 @@ class SpatialModel(FurtherMethods):
         known = self.sections
         pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
         steps = transformers(pipeline) if isinstance(pipeline, Pipeline) else []
-        if known is None or len(known) < 2 or not all(getattr(s, "pointwise", 1) for s in steps):
+        own_statistics = any(getattr(step, "query", None) == "new_section" for step in steps)
+        if known is None or len(known) < 2 or own_statistics:
             return
         labels = check_sections(sections, len(sections))[1]
         unknown = labels[find_labels(labels, known) < 0]

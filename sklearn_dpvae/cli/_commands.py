@@ -12,14 +12,15 @@ from sklearn.utils import Bunch
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
 from .._utils.optional import import_optional
-from ..datasets import common_genes, read_sections
+from ..datasets import read_sections
 from ..datasets._gene_matching import quote
+from ..datasets._genes import keep_genes_of, other_names
 from ..datasets._positions import located_cells
 from ..datasets._readers import SECTION_KEY, SPATIAL_KEY, open_source
 from ..datasets._section_labels import warn_of_pieces
 from ..datasets._sources import named_sources
 from ..datasets._tables import read_table
-from ..pipeline import make_spatial_pipeline
+from ..pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
 from ._files import check_output, load_model, save_model, write_csv, write_h5ad
 from ._output import report, result
 from ._scores import as_json, print_scores, scores
@@ -30,14 +31,14 @@ _ANCHORS = "dpvae_anchors"
 
 
 def fit(arguments: Namespace) -> None:
-    """Fit the recommended pipeline on one or several references and save it."""
+    """Fit a pipeline on one or several references and save it."""
     output = check_output(arguments.output)
-    reference = read_reference(arguments)
-    report(arguments, f"fitting {described(reference)}")
-    start = time.perf_counter()
     pipeline = new_pipeline(
         arguments, checkpoint=arguments.checkpoint, verbose=0 if arguments.quiet else 1
     )
+    reference = read_reference(arguments)
+    report(arguments, f"fitting {described(reference)}")
+    start = time.perf_counter()
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
     save_model(as_model(pipeline, reference, arguments), output)
     seconds = time.perf_counter() - start
@@ -148,13 +149,8 @@ def read_reference(arguments: Namespace) -> Bunch:
         )
     reference = located_cells(reference, names, "fitted")
     if arguments.query_genes is not None:
-        query = read_sections(arguments.query_genes, spatial_key=None, section_key=None)
-        shared = common_genes(
-            reference.genes, query.genes, gene_ids=reference.gene_ids, query_ids=query.gene_ids
-        )
-        reference.X, reference.genes = reference.X[:, shared], reference.genes[shared]
-        if reference.gene_ids is not None:
-            reference.gene_ids = reference.gene_ids[shared]
+        query, _ = _open_query(arguments.query_genes)
+        keep_genes_of(reference, query.var_names, other_names(query.var))
     if len(np.unique(reference.sections)) == 1:
         warn_of_pieces(reference.coords, names)
     return reference
@@ -167,22 +163,28 @@ def described(reference: Bunch) -> str:
     return f"{n_cells:,} cells x {n_genes:,} genes, {n_sections} section(s)"
 
 
-def new_pipeline(arguments: Namespace, **params: Any) -> Any:
-    """The recommended pipeline with what the arguments say of it."""
-    pipeline = make_spatial_pipeline(
-        query=arguments.query_kind,
-        n_top_genes=arguments.n_top_genes,
-        random_state=arguments.seed,
-        device=arguments.device,
-        **params,
-    )
+def new_pipeline(arguments: Namespace, **params: Any) -> SpatialPipeline:
+    """The pipeline of a preset with what the arguments say of it."""
+    params |= {"random_state": arguments.seed, "device": arguments.device}
+    if arguments.n_top_genes is not None:
+        params["n_top_genes"] = arguments.n_top_genes
+    if arguments.preset == "recommended":
+        pipeline = make_spatial_pipeline(query=arguments.query_kind or "auto", **params)
+    elif arguments.query_kind is None:
+        params.pop("n_calibration_folds", None)  # It has none.
+        pipeline = make_paper_pipeline(**params)
+    else:
+        raise ValueError(
+            f"--query {arguments.query_kind}: the pipeline of --preset paper does not z-score "
+            "sections. Leave out one of the two."
+        )
     apply_settings(pipeline, arguments.settings)
     return pipeline
 
 
 def as_model(pipeline: Any, reference: Bunch, arguments: Namespace) -> SpatialModel:
     """A fitted pipeline with what it must know of its data."""
-    # Whoever loads the model need not see a progress bar, nor have the device or files of here.
+    # Whoever loads the model need not see a progress bar, have the same device, or write files.
     pipeline.set_params(dpvae__verbose=0, dpvae__device="auto", dpvae__checkpoint=None)
     return SpatialModel.of(
         pipeline,

@@ -65,6 +65,21 @@ def load_model(path: str) -> SpatialModel:
         raise ValueError(f"{path} holds no model that can be used here: {error}") from error
 
 
+def write_h5ad(path: Path, adata: Any) -> None:
+    """Write an AnnData, by way of memory: HDF5 may crash the process where a disk is full."""
+    h5py = import_optional("h5py", extra="anndata", purpose="writing .h5ad")
+    try:
+        from anndata.io import write_elem
+    except ImportError:  # anndata 0.10
+        from anndata.experimental import write_elem
+    adata.strings_to_categoricals()
+    image = io.BytesIO()
+    with h5py.File(image, "w") as file:
+        write_elem(file, "/", adata)
+    with replacing(path) as scratch:
+        scratch.write_bytes(image.getbuffer())
+
+
 def write_csv(
     path: Path | None, names: np.ndarray, coords: np.ndarray, std: np.ndarray | None
 ) -> None:
@@ -82,18 +97,3 @@ def write_csv(
         return
     with replacing(path) as scratch, open(scratch, "w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-
-
-def write_h5ad(path: Path, adata: Any) -> None:
-    """Write an AnnData, by way of memory: HDF5 may crash the process where a disk is full."""
-    h5py = import_optional("h5py", extra="anndata", purpose="writing .h5ad")
-    try:
-        from anndata.io import write_elem
-    except ImportError:  # anndata 0.10
-        from anndata.experimental import write_elem
-    adata.strings_to_categoricals()
-    image = io.BytesIO()
-    with h5py.File(image, "w") as file:
-        write_elem(file, "/", adata)
-    with replacing(path) as scratch:
-        scratch.write_bytes(image.getbuffer())

@@ -166,14 +166,21 @@ def _add_reference(parser: argparse.ArgumentParser) -> None:
         "a file is one section)",
     )
     parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
-    _add_query(parser, "default: auto", default="auto")
     parser.add_argument(
         "--query-genes",
         metavar="QUERY",
         help="a query, as for 'predict', whose genes the model is restricted to; for panels",
     )
     parser.add_argument(
-        "--n-top-genes", type=int, default=2000, help="genes to keep (default: %(default)s)"
+        "--preset",
+        choices=["recommended", "paper"],
+        default="recommended",
+        help="steps of the model: make_spatial_pipeline, or make_paper_pipeline, the recipe of "
+        "the paper, to compare with (default: %(default)s)",
+    )
+    _add_query(parser, "default: auto; not with --preset paper")
+    parser.add_argument(
+        "--n-top-genes", type=int, help="genes to keep (default: 2000; 1000 with --preset paper)"
     )
     parser.add_argument("--seed", type=int, default=0, help="default: %(default)s")
     parser.add_argument(
@@ -309,14 +316,13 @@ def _add_fitted_keys(parser: argparse.ArgumentParser) -> None:
     _add_json(parser)
 
 
-def _add_query(parser: argparse.ArgumentParser, note: str, default: str | None = None) -> None:
+def _add_query(parser: argparse.ArgumentParser, note: str) -> None:
     parser.add_argument(
         "--query",
         dest="query_kind",
         choices=["auto", "same_section", "new_section"],
-        default=default,
-        help="whether queries come from the reference's own sections or from others, which are "
-        f"z-scored by their own statistics ({note})",
+        help="whether queries are z-scored by the statistics of the reference (same_section) or "
+        f"by their own (new_section); auto sees which makes them resemble the reference ({note})",
     )
 
 

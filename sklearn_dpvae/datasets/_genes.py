@@ -315,6 +315,22 @@ def common_genes(
     return np.flatnonzero(match.columns >= 0)
 
 
+def keep_genes_of(data: Any, query_genes: ArrayLike, query_ids: ArrayLike | None) -> None:
+    """Restrict sections, as `read_sections` returns them, to the genes that a query has, too.
+
+    Parameters
+    ----------
+    data : Bunch
+        Changed in place.
+    query_genes, query_ids
+        See `common_genes`.
+    """
+    shared = common_genes(data.genes, query_genes, gene_ids=data.gene_ids, query_ids=query_ids)
+    data.X, data.genes = data.X[:, shared], data.genes[shared]
+    if data.gene_ids is not None:
+        data.gene_ids = np.asarray(data.gene_ids)[shared]
+
+
 def make_unique(names: ArrayLike) -> tuple[np.ndarray, list[str]]:
     """Append ``-1``, ``-2``, ... to repeated names, as AnnData does.
 

@@ -3,7 +3,8 @@
 May import the regressor and all that it stands on.
 """
 
+from ._paper import make_paper_pipeline
 from ._pipeline import SpatialPipeline
-from ._recommended import PAPER_SETTINGS, make_spatial_pipeline
+from ._recommended import make_spatial_pipeline
 
-__all__ = ["PAPER_SETTINGS", "SpatialPipeline", "make_spatial_pipeline"]
+__all__ = ["SpatialPipeline", "make_paper_pipeline", "make_spatial_pipeline"]

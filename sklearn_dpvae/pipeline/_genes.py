@@ -148,7 +148,7 @@ def gene_weights(pipeline: Any, n_features: int | None = None) -> NDArray[np.flo
         Sums to 1.
     """
     steps = transformers(pipeline)
-    n_columns = int(getattr(pipeline, "n_features_in_", n_features))
+    n_columns: Any = getattr(pipeline, "n_features_in_", n_features)
     columns = np.arange(n_columns)
     of_columns = np.ones(n_columns)
     for step in steps:

@@ -258,8 +258,7 @@ class SpatialPipeline(Pipeline):
         self
         """
         check_same_order(X, y)
-        X = with_rows(X)
-        X, missing = for_steps(self, X, genes, None)
+        X, missing = for_steps(self, with_rows(X), genes, None)
         params = _without_none(params, sections=sections, batch=batch, counts=counts)
         defaults = {}
         if self._explains_counts() and counts is None:

@@ -1,4 +1,4 @@
-"""The recommended chain from counts to positions, and the settings of the paper.
+"""The recommended chain from counts to positions.
 
 Imports the pipeline, the regressor and the steps before it.
 """
@@ -12,28 +12,6 @@ from ..decomposition import SpatialPCA
 from ..feature_selection import SpatiallyVariableGenes
 from ..preprocessing import LogNormalizer, SectionScaler
 from ._pipeline import SpatialPipeline
-
-# The settings of the paper's experiments, as parameters of DPVAESpatialRegressor.
-PAPER_SETTINGS: dict[str, Any] = {
-    "distance_weight": 1.0,
-    "alignment_weight": 0.0,
-    "kl_weight": 1.0,
-    "elbo_weight": 1.0,
-    "distance_loss": "absolute",
-    "hidden_layer_sizes": (128,),
-    "n_estimators": 1,
-    "max_samples": 1.0,
-    "activation": "relu",
-    "layer_norm": False,
-    "dropout": 0.0,
-    "input_dropout": 0.0,
-    "input_noise": 0.0,
-    "weight_decay": 0.0,
-    "batch_size": None,
-    "lr": 1e-3,
-    "lr_schedule": "constant",
-    "max_epochs": 1000,
-}
 
 # A third of the standard deviation of the noise in what `SpatialPCA` returns.
 _INPUT_NOISE = 0.08
@@ -94,6 +72,7 @@ def make_spatial_pipeline(
 
     See Also
     --------
+    make_paper_pipeline : The recipe of the paper, to compare with.
     sklearn_dpvae.pipeline.SpatialPipeline : The class, for chains of other steps.
 
     Examples

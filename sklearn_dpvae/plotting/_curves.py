@@ -347,6 +347,8 @@ class WeightCurveDisplay:
             axes.set_xscale("log")
         else:
             axes.set_xscale("symlog", linthresh=weights[weights > 0].min(initial=1.0))
+            # The scale has a negative side, too, which no weight is on.
+            axes.set_xlim(left=0)
         axes.set(
             xlabel=self.name, ylabel=self.error_name, title=f"lowest at {self.best_weight_:g}"
         )

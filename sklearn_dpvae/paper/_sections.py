@@ -1,0 +1,90 @@
+"""The sections that experiments are run on. Imports the readers and the simulated tissue."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+
+from ..datasets import make_tissue, read_sections
+
+# Share of the cells of a section that models are not fitted on.
+_HELD_OUT = 0.2
+
+
+@dataclass(frozen=True)
+class Section:
+    """Cells of one section.
+
+    Attributes
+    ----------
+    name : str
+        File and label.
+    file : str
+        Sections of one file have the same genes, so that a model of one can place another.
+    X : CSR matrix of shape (n_cells, n_genes)
+        Counts.
+    coords : ndarray of shape (n_cells, n_dims)
+    genes : ndarray of shape (n_genes,)
+    """
+
+    name: str
+    file: str
+    X: sp.csr_matrix
+    coords: NDArray[np.float64]
+    genes: NDArray[np.str_]
+
+    def split(self, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Cells to fit on and cells to hold out, drawn at random."""
+        order = np.random.RandomState(seed).permutation(len(self.coords))
+        n_held_out = round(_HELD_OUT * len(order))
+        return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def read_folder(folder: Path, max_cells: int, min_cells: int) -> list[Section]:
+    """All sections of the .h5ad files of a folder that have enough cells.
+
+    Parameters
+    ----------
+    folder : Path
+        Counts are in ``.X``, positions in ``.obsm["spatial"]`` and labels, where a file has
+        several sections, in ``.obs["section"]``.
+    max_cells : int
+        Of larger sections so many are drawn.
+    min_cells : int
+        Smaller sections are left out.
+    """
+    files = sorted(folder.glob("*.h5ad"))
+    if not files:
+        raise FileNotFoundError(f"{folder} holds no .h5ad file. Name a folder of sections.")
+    found = []
+    for file in files:
+        data = read_sections(file)
+        if data.coords is None:
+            raise ValueError(f"{file} has no positions in obsm['spatial'].")
+        X = sp.csr_matrix(data.X)
+        for label in np.unique(data.sections):
+            rows = np.flatnonzero(data.sections == label)
+            # A cell without counts cannot be placed by anybody.
+            rows = rows[np.asarray(X[rows].sum(axis=1)).ravel() > 0]
+            if len(rows) < min_cells:
+                continue
+            if len(rows) > max_cells:
+                rows = np.sort(np.random.RandomState(0).permutation(rows)[:max_cells])
+            name = file.stem if str(label) == file.stem else f"{file.stem}:{label}"
+            found.append(Section(name, file.stem, X[rows], data.coords[rows], data.genes))
+    if not found:
+        raise ValueError(f"{folder} has no section of {min_cells} or more cells.")
+    return found
+
+
+def simulated(n_sections: int, n_cells: int, n_genes: int) -> list[Section]:
+    """Sections of one simulated tissue."""
+    tissue = make_tissue(n_cells * n_sections, n_genes, n_sections=n_sections, random_state=0)
+    X = sp.csr_matrix(tissue.X)
+    return [
+        Section(str(label), "simulated", X[rows], tissue.coords[rows], np.asarray(tissue.genes))
+        for label in np.unique(tissue.sections)
+        for rows in [np.flatnonzero(tissue.sections == label)]
+    ]

@@ -1,0 +1,192 @@
+"""What an experiment is given, and what it finds. Imports the sections and the fits."""
+
+import sys
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import joblib
+
+from ._fits import NO_POSITIONS, RECIPES, default_weight, fit_and_place
+from ._sections import Section
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How large the experiments are.
+
+    Attributes
+    ----------
+    n_seeds : int
+        Splits, and fits, of the comparison of models.
+    weights : dict of tuples of float
+        lambda over decades, for each recipe; 0 and the recipe's default are among them.
+    epochs : dict
+        Passes over the cells, for each recipe.
+    n_permutations : int
+        Of Mantel's test.
+    n_starts : int
+        Of the reconstruction from exact distances.
+    shares : tuple of float
+        Shares of located cells of a new section.
+    """
+
+    n_seeds: int
+    weights: dict[str, tuple[float, ...]]
+    epochs: dict[str, int | str]
+    n_permutations: int = 999
+    n_starts: int = 10
+    shares: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
+
+
+DEFAULT = Settings(
+    n_seeds=3,
+    weights={
+        "paper": (0.0, 1.0, 10.0, 100.0, 1000.0, 10_000.0),
+        "package": (0.0, 0.01, 0.1, 1.0, 10.0, 100.0),
+    },
+    epochs={"paper": 1000, "package": "auto"},
+)
+
+QUICK = Settings(
+    n_seeds=1,
+    weights={"paper": (0.0, 100.0, 1000.0), "package": (0.0, 1.0, 10.0)},
+    epochs={"paper": 60, "package": 10},
+    n_permutations=99,
+    n_starts=3,
+    shares=(0.05, 0.1),
+)
+
+
+@dataclass
+class Finding:
+    """What came out of an experiment.
+
+    Attributes
+    ----------
+    key : str
+        Of its numbers, and of its place on the page.
+    title : str
+    shown_in : str
+        Where the paper has it.
+    claim : str
+        What the paper says.
+    found : list of str
+        What was measured, a sentence each.
+    numbers : dict
+        All of it; lists, dictionaries, numbers and texts.
+    tables : list of tuples (caption, head, rows)
+    figures : dict
+        Figures of matplotlib by name.
+    """
+
+    key: str
+    title: str
+    shown_in: str
+    claim: str
+    found: list[str] = field(default_factory=list)
+    numbers: dict[str, Any] = field(default_factory=dict)
+    tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Job:
+    """A call of a function that takes long: its name for the log, and what it is called with."""
+
+    name: str
+    function: Callable[..., dict[str, Any]]
+    arguments: tuple[Any, ...]
+
+
+class Study:
+    """Sections, settings, and calls whose results are kept.
+
+    Parameters
+    ----------
+    sections : list of Section
+    settings : Settings
+    cache : Path
+        Folder of results, by function, parameters and data: a run that was cut off goes on where
+        it stopped.
+    n_jobs : int
+        Number of processes.
+    verbose : bool, default=True
+        Whether each call is reported on the standard error output.
+    """
+
+    def __init__(
+        self,
+        sections: list[Section],
+        settings: Settings,
+        cache: Path,
+        *,
+        n_jobs: int,
+        verbose: bool = True,
+    ):
+        self.sections = sections
+        self.settings = settings
+        self.memory = joblib.Memory(cache, verbose=0)
+        self.n_jobs = n_jobs
+        self.verbose = verbose
+        self.seconds: dict[str, float] = {}
+
+    def run(self, jobs: Iterable[Job]) -> list[dict[str, Any]]:
+        """Results of jobs in their order, computed or read."""
+        jobs = list(jobs)
+        results = []
+        start = time.perf_counter()
+        # Several threads in each process would fight over the cores.
+        with joblib.parallel_config("loky", inner_max_num_threads=1):
+            calls = (
+                joblib.delayed(self.memory.cache(job.function))(*job.arguments) for job in jobs
+            )
+            done = joblib.Parallel(n_jobs=self.n_jobs, return_as="generator")(calls)
+            for number, (job, result) in enumerate(zip(jobs, done, strict=True), 1):
+                results.append(result)
+                if "seconds" in result:
+                    self.seconds[job.name] = result["seconds"]
+                if self.verbose:
+                    passed = time.perf_counter() - start
+                    print(
+                        f"{number}/{len(jobs)} {job.name} ({passed:.0f} s)",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+        return results
+
+    def params(self, recipe: str, seed: int, **params: Any) -> dict[str, Any]:
+        """Parameters of a recipe's pipeline."""
+        return {"max_epochs": self.settings.epochs[recipe], "random_state": seed, **params}
+
+    def job(self, section: Section, recipe: str, seed: int, **params: Any) -> Job:
+        """Fit on the part of a section that a seed leaves, and place all of it."""
+        fitted, held_out = section.split(seed)
+        written = " ".join(f"{name}={value}" for name, value in params.items())
+        return Job(
+            f"{section.name}, {RECIPES[recipe]}, {written or 'default'}, seed {seed}",
+            fit_and_place,
+            (
+                recipe,
+                self.params(recipe, seed, **params),
+                section.X[fitted],
+                section.coords[fitted],
+                section.X[held_out],
+            ),
+        )
+
+    def models(self, recipe: str) -> dict[str, dict[str, Any]]:
+        """Parameters of the plain VAE and of the dp-VAE of a recipe."""
+        return {
+            "VAE": dict(NO_POSITIONS[recipe]),
+            "dp-VAE": {"distance_weight": default_weight(recipe)},
+        }
+
+    def one_a_file(self) -> list[Section]:
+        """The first section of each file."""
+        first: dict[str, Section] = {}
+        for section in self.sections:
+            first.setdefault(section.file, section)
+        return list(first.values())

@@ -1,0 +1,169 @@
+"""The experiments of the paper run on any sections, resume, and write what they found."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+from benchmark_sections import write_sections
+
+pytest.importorskip("matplotlib")
+
+from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.metrics import procrustes_disparity
+from sklearn_dpvae.paper import __main__ as paper
+from sklearn_dpvae.paper import _fits, _geometry, _models
+from sklearn_dpvae.paper._sections import read_folder, simulated
+from sklearn_dpvae.paper._study import Job, Settings, Study
+from sklearn_dpvae.pipeline import SpatialPipeline
+
+TINY = Settings(
+    n_seeds=2,
+    weights={"paper": (0.0, 100.0), "package": (0.0, 1.0)},
+    epochs={"paper": 3, "package": 2},
+    n_permutations=19,
+    n_starts=2,
+    shares=(0.1,),
+)
+
+
+def failing(*arguments, **labels):
+    raise AssertionError("a fit was not read from the cache")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_sections(tmp_path_factory.mktemp("sections"))
+
+
+@pytest.fixture
+def study(tmp_path):
+    return Study(simulated(2, 50, 20), TINY, tmp_path / "cache", n_jobs=1, verbose=False)
+
+
+@pytest.mark.slow
+def test_all_experiments_are_written_and_resumed(folder, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(paper, "QUICK", TINY)
+    argv = ["--data", str(folder), "--out", str(tmp_path), "--quick"]
+    argv += ["--max-cells", "60", "--n-jobs", "1"]
+    assert paper.main(argv) == 0
+    said = capsys.readouterr()
+    assert "report.html" in said.out
+    assert "the paper's recipe" in said.err
+
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["about"]["sections"] == {
+        "pair:section_1": 60,
+        "pair:section_2": 60,
+        "single": 60,
+    }
+    assert len(report["experiments"]) == len(paper.EXPERIMENTS)
+    for key in ("weights", "losses", "out_of_sample", "transfer", "autocorrelation", "isometry"):
+        # Two columns everywhere.
+        assert {"paper", "package"} <= report["experiments"][key]["numbers"].keys()
+    compared = report["experiments"]["out_of_sample"]["numbers"]["paper"]
+    assert all(len(e["VAE"]) == TINY.n_seeds for e in compared["sections"].values())
+
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/png;base64,") == page.count("<img") > 15
+    # It needs no other file.
+    assert not re.search(r'(src|href)="(?!data:|#)', page)
+
+    # A second run computes nothing anew.
+    monkeypatch.setattr(SpatialPipeline, "fit", failing)
+    assert paper.main([*argv, "--quiet"]) == 0
+    again = json.loads((tmp_path / "report.json").read_text())
+    assert again["experiments"] == report["experiments"]
+
+
+def test_a_cut_off_run_goes_on(study, monkeypatch):
+    job = study.job(study.sections[0], "paper", 0, distance_weight=0.0)
+    [first] = study.run([job])
+    monkeypatch.setattr(SpatialPipeline, "fit", failing)
+    [again] = study.run([job])
+    np.testing.assert_array_equal(again["held_out"], first["held_out"])
+    other = study.job(study.sections[0], "paper", 0, distance_weight=1.0)
+    with pytest.raises(AssertionError, match="not read"):
+        study.run([other])
+
+
+@pytest.mark.slow
+def test_processes_give_what_one_gives(study, tmp_path):
+    jobs = [study.job(s, "paper", 0, distance_weight=10.0) for s in study.sections]
+    other = Study(study.sections, TINY, tmp_path / "other", n_jobs=2, verbose=False)
+    for one, two in zip(study.run(jobs), other.run(jobs), strict=True):
+        np.testing.assert_allclose(one["held_out"], two["held_out"], rtol=1e-4, atol=1e-2)
+
+
+def test_errors_are_those_of_cells_that_the_fit_has_not_seen(study):
+    section = study.sections[1]
+    fitted, held_out = section.split(3)
+    assert len(held_out) == 10
+    assert np.array_equal(np.sort(np.r_[fitted, held_out]), np.arange(50))
+    [result] = study.run([study.job(section, "package", 3)])
+    model = _fits.make("package", study.params("package", 3))
+    model.fit(section.X[fitted], section.coords[fitted])
+    expected = procrustes_disparity(section.coords[held_out], model.predict(section.X[held_out]))
+    assert _models._disparity(section, 3, result, "held out") == pytest.approx(expected)
+
+
+def test_a_vae_does_not_look_at_positions(study):
+    section = study.sections[0]
+    for recipe in ("paper", "package"):
+        params = study.models(recipe)["VAE"]
+        model = _fits.make(recipe, {**study.params(recipe, 0), **params})
+        regressor = model.fit(section.X, section.coords)["dpvae"]
+        assert regressor.distance_weight == regressor.alignment_weight == 0
+        # Figure 7 draws the distance term all the same.
+        assert regressor.history_[-1]["distance"] > 0
+
+
+def test_three_anchors_fix_the_plane(study):
+    coords = np.random.RandomState(1).uniform(size=(15, 2))
+    loose = _geometry.solve_with_anchors(coords, 1, 2)["errors"]
+    fixed = _geometry.solve_with_anchors(coords, 3, 2)["errors"]
+    assert max(fixed) < 1e-3 < 0.1 < max(loose)
+
+
+def test_some_experiments_on_a_simulated_tissue(tmp_path):
+    argv = ["--out", str(tmp_path), "--quick", "--only", "mantel", "masks", "--max-cells", "40"]
+    assert paper.main([*argv, "--n-jobs", "1", "-q"]) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["experiments"]) == ["mantel", "masks"]
+    assert list(report["about"]["sections"]) == ["section_1", "section_2", "section_3"]
+    assert report["experiments"]["masks"]["numbers"]["share_of_pairs"]["no mask"] == 1
+    with pytest.raises(SystemExit):
+        paper.main(["--out", str(tmp_path), "--only", "figure_7"])
+
+
+def test_one_section_a_file_cannot_be_transferred(study):
+    study.sections = study.sections[:1]
+    assert _models.transfer(study) is None
+
+
+def test_folders(folder, tmp_path):
+    sections = read_folder(folder, max_cells=100, min_cells=50)
+    assert [s.name for s in sections] == ["pair:section_1", "pair:section_2", "single"]
+    assert [len(s.coords) for s in sections] == [100, 100, 100]
+    everything = read_folder(folder, max_cells=1000, min_cells=50)
+    whole = {tuple(xy) for xy in everything[0].coords}
+    assert {tuple(xy) for xy in sections[0].coords} < whole
+    with pytest.raises(ValueError, match="no section of 400 or more cells"):
+        read_folder(folder, max_cells=1000, min_cells=400)
+    with pytest.raises(FileNotFoundError, match=r"holds no \.h5ad file"):
+        read_folder(tmp_path, max_cells=100, min_cells=50)
+
+
+def test_jobs_are_reported(tmp_path, capsys):
+    study = Study(simulated(1, 30, 10), TINY, tmp_path, n_jobs=1)
+    study.run([Job("one of one", _geometry.solve_with_anchors, (np.eye(5)[:, :2], 3, 1))])
+    assert "1/1 one of one" in capsys.readouterr().err
+
+
+def test_simulated_sections_are_those_of_the_tissue():
+    tissue = make_tissue(100, 20, n_sections=2, random_state=0)
+    first, second = simulated(2, 50, 20)
+    assert first.X.shape == second.X.shape
+    np.testing.assert_array_equal(
+        second.coords, tissue.coords[np.asarray(tissue.sections) == second.name]
+    )
