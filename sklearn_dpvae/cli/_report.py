@@ -61,7 +61,7 @@ def report(arguments: Namespace) -> None:
             ("What was read", _what_was_read(reference)),
             ("Before the fit", _before(reference, unit)),
             (f"Errors on {kind} that were left out", _table_of_errors(rows, unit, len(folds))),
-            ("Maps", _maps(reference, parts, unit)),
+            ("Maps", _maps(reference, parts, arguments.unit)),
             ("Radii", _table_of_radii(reference, parts, unit, kind)),
             ("Genes", genes),
         ],
@@ -193,7 +193,7 @@ def _table_of_errors(rows: dict[str, dict[str, Any]], unit: str, n_folds: int) -
     )
 
 
-def _maps(reference: Bunch, parts: list[Placed], unit: str) -> str:
+def _maps(reference: Bunch, parts: list[Placed], unit: str | None) -> str:
     """Where the cells are and where they were placed, each by a fit without them."""
     placed = np.full(reference.coords.shape, np.nan)
     for part in parts:
@@ -203,7 +203,7 @@ def _maps(reference: Bunch, parts: list[Placed], unit: str) -> str:
     for label in np.unique(reference.sections)[:N_MAPS]:
         rows = (reference.sections == label) & np.isfinite(placed).all(axis=1)
         display = ReconstructionDisplay.from_predictions(
-            reference.coords[rows], placed[rows], align=False, marked=()
+            reference.coords[rows], placed[rows], align=False, marked=(), unit=unit
         )
         alt = (
             f"Section {label}: left, its {rows.sum()} cells where they are, colored by position; "
