@@ -112,8 +112,8 @@ class DPVAESpatialRegressor(
     weight_decay : float, default=0.01
         Decoupled weight decay of AdamW; 0 is plain Adam.
     max_epochs : int or "auto", default="auto"
-        Passes over the cells. "auto" makes about 600 steps, but at least 10 passes; 100 steps
-        in `partial_fit`.
+        Passes over the cells. "auto" makes 30 steps for each feature, but from 600 to
+        1,500, and at least 10 passes; 100 steps in `partial_fit`.
     lr : float, default=0.005
         Learning rate, at its peak if it follows a schedule.
     lr_schedule : {"one_cycle", "constant"}, default="one_cycle"

@@ -12,7 +12,7 @@ from scipy import sparse
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.decomposition import PCA
 from sklearn.utils import check_random_state, gen_batches
-from sklearn.utils._param_validation import Interval
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.extmath import row_norms
 from sklearn.utils.validation import check_is_fitted, validate_data
 
@@ -25,6 +25,12 @@ __all__ = ["SpatialPCA"]
 # Most cells that components are found on. More would not change what varies smoothly over a
 # tissue, but memory would grow with their number.
 _CELLS_FOR_COMPONENTS = 20_000
+
+# What n_components="auto" stands for: components whose autocorrelation in cells that they were not
+# found on is above this, within these limits.
+_AUTO_AUTOCORRELATION = 0.1
+_AUTO_FEWEST, _AUTO_MOST = 20, 50
+_AUTO_NEIGHBORS = 6
 
 # The neighbors of a cell are at most this share of its section.
 _NEIGHBORHOOD = 0.1
@@ -56,8 +62,10 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     Parameters
     ----------
-    n_components : int, default=20
-        Number of components. There are fewer if there are fewer cells or genes.
+    n_components : int or "auto", default="auto"
+        Number of components. There are fewer if there are fewer cells or genes. "auto" takes
+        those that also vary smoothly in cells that they were not found on, at least 20 and at
+        most 50, see the notes. `components_` then has as many rows.
     n_neighbors : int, default=24
         Number of nearest neighbors within the section, at most a tenth of its cells.
     smoothing : float, default=0.5
@@ -114,6 +122,11 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     there are no more genes or cells than components, the noise is unknown, and a quarter of the
     projections' root mean square replaces it.
 
+    "auto" finds 50 components on each half of the cells of every section, projects the other half
+    on them, and takes Moran's I of the six nearest neighbors there. The number of components is
+    that of means over the halves above 0.1. Shallow spots have some 10 to 30 such components,
+    single cells of an imaging panel up to 50.
+
     With metadata routing enabled, `fit` requests `sections` by default.
 
     References
@@ -136,7 +149,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     __metadata_request__fit: ClassVar = {"sections": True}
 
     _parameter_constraints: ClassVar[dict] = {
-        "n_components": [Interval(Integral, 1, None, closed="left")],
+        "n_components": [StrOptions({"auto"}), Interval(Integral, 1, None, closed="left")],
         "n_neighbors": [Interval(Integral, 1, None, closed="left")],
         "smoothing": [Interval(Real, 0, 1, closed="both")],
         "autocorrelation_power": [Interval(Real, 0, None, closed="left")],
@@ -147,7 +160,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
     def __init__(
         self,
-        n_components: int = 20,
+        n_components: int | str = "auto",
         *,
         n_neighbors: int = 24,
         smoothing: float = 0.5,
@@ -203,23 +216,18 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         checked = check_matrix(X, self)
         codes, labels = check_sections(sections, checked.shape[0])
         coords = check_coords(y, codes, labels, name="y")
-        neighbors = knn_weights(coords, self.n_neighbors, codes=codes, max_share=_NEIGHBORHOOD)
-        neighbors = neighbors.astype(checked.dtype)
+        neighbors = self._neighbors(coords, codes, checked.dtype)
         random_state = check_random_state(self.random_state)
         rows = np.arange(len(codes))
         if len(rows) > _CELLS_FOR_COMPONENTS:
             rows = np.sort(random_state.permutation(rows)[:_CELLS_FOR_COMPONENTS])
 
+        if isinstance(self.n_components, str):
+            n_components = self._n_smooth(checked, coords, codes, rows, random_state)
+        else:
+            n_components = self.n_components
         own, around = self._own_and_around(checked, neighbors, rows)
-        mean = own.mean(axis=0)
-        own -= mean
-        around -= mean
-        feature_weights = smoothness_weights(own, around, self.autocorrelation_power)
-        own *= feature_weights
-        around *= feature_weights
-        smoothed = self.smoothing * around
-        smoothed += (1 - self.smoothing) * own
-        pca = PCA(min(self.n_components, *own.shape), random_state=random_state).fit(smoothed)
+        mean, feature_weights, pca = self._decompose(own, around, n_components, random_state)
         projected, projected_around = (part @ pca.components_.T for part in (own, around))
 
         validate_data(self, X, skip_check_array=True)
@@ -234,6 +242,71 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.noise_ = noise_of_components(own, projected, pca.components_)
         self.scale_ = self.noise_ / _NOISE
         return self
+
+    def _decompose(
+        self,
+        own: NDArray[np.floating[Any]],
+        around: NDArray[np.floating[Any]],
+        n_components: int,
+        random_state: np.random.RandomState,
+    ) -> tuple[NDArray[np.floating[Any]], NDArray[np.floating[Any]], PCA]:
+        """Means, weights of the genes, and components of smoothed rows.
+
+        The rows are centered and weighted in place.
+        """
+        mean = own.mean(axis=0)
+        own -= mean
+        around -= mean
+        feature_weights = smoothness_weights(own, around, self.autocorrelation_power)
+        own *= feature_weights
+        around *= feature_weights
+        smoothed = self.smoothing * around
+        smoothed += (1 - self.smoothing) * own
+        pca = PCA(min(n_components, *own.shape), random_state=random_state).fit(smoothed)
+        return mean, feature_weights, pca
+
+    def _n_smooth(
+        self,
+        X: Any,
+        coords: NDArray[np.float64],
+        codes: NDArray[np.int64],
+        rows: NDArray[np.intp],
+        random_state: np.random.RandomState,
+    ) -> int:
+        """Number of components that vary smoothly in cells that they were not found on."""
+        # Dealt evenly, so that both halves have cells of every section.
+        rows = rows[np.lexsort((random_state.permutation(len(rows)), codes[rows]))]
+        halves = [np.sort(rows[first::2]) for first in (0, 1)]
+        if min(map(len, halves)) <= _AUTO_FEWEST:
+            return _AUTO_FEWEST
+        smooth = np.zeros(_AUTO_MOST)
+        for half, other in (halves, halves[::-1]):
+            own, around = self._own_and_around(
+                X[half], self._neighbors(coords[half], codes[half], X.dtype), np.arange(len(half))
+            )
+            mean, weights, pca = self._decompose(own, around, _AUTO_MOST, random_state)
+            new = X[other]
+            new = (new.toarray() if sparse.issparse(new) else new) / self._lengths(new)[:, None]
+            projected = (new - mean) * weights @ pca.components_.T
+            projected -= projected.mean(axis=0)
+            near = knn_weights(
+                coords[other], _AUTO_NEIGHBORS, codes=codes[other], max_share=_NEIGHBORHOOD
+            )
+            cross = np.einsum("ij,ij->j", near @ projected, projected)
+            variation = np.einsum("ij,ij->j", projected, projected)
+            found = len(cross)
+            smooth[:found] += np.divide(
+                cross, variation, out=np.zeros(found), where=variation > 0
+            ) / len(halves)
+        n_smooth = int(np.count_nonzero(smooth > _AUTO_AUTOCORRELATION))
+        return min(max(n_smooth, _AUTO_FEWEST), _AUTO_MOST)
+
+    def _neighbors(
+        self, coords: NDArray[np.float64], codes: NDArray[np.int64], dtype: Any
+    ) -> sparse.csr_matrix:
+        """Weights of the spatial neighbors of each cell."""
+        neighbors = knn_weights(coords, self.n_neighbors, codes=codes, max_share=_NEIGHBORHOOD)
+        return neighbors.astype(dtype)
 
     def transform(self, X: ArrayLike | sparse.spmatrix) -> NDArray[np.floating[Any]]:
         """Project each row.

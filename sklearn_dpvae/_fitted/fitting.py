@@ -231,7 +231,7 @@ def _train(
         module,
         objective,
         training,
-        n_epochs=settings.n_epochs(batches.n_batches),
+        n_epochs=settings.n_epochs(batches.n_batches, data.X.shape[1]),
         n_batches=batches.n_batches,
         held_out=held_out,
     )

@@ -6,8 +6,10 @@ from typing import Any, Self
 from .._network.objective import ObjectiveSettings
 from .._training.loop import TrainingSettings
 
-# What max_epochs="auto" stands for, in steps of the optimizer and in passes over the cells.
-_AUTO_STEPS = 600
+# What max_epochs="auto" stands for, in steps of the optimizer and in passes over the cells. What
+# has more to say takes longer to learn: so many steps for each feature, within limits.
+_AUTO_STEPS_PER_FEATURE = 30
+_AUTO_STEPS = 600, 1500
 _AUTO_STEPS_FINE_TUNING = 100
 _AUTO_MIN_EPOCHS = 10
 
@@ -44,8 +46,8 @@ class FitSettings:
         Parameters of the regressor; see there.
     network, objective, training
         More of them, by the room that they concern.
-    auto_steps : int
-        Steps that ``max_epochs="auto"`` stands for.
+    auto_steps : int or None
+        Steps that ``max_epochs="auto"`` stands for; None goes by the number of features.
     repeatable : bool
         Whether the caller chose the seed. Else a checkpoint brings its own.
     """
@@ -57,7 +59,7 @@ class FitSettings:
     network: NetworkSettings
     objective: ObjectiveSettings
     training: TrainingSettings
-    auto_steps: int = _AUTO_STEPS
+    auto_steps: int | None = None
     repeatable: bool = True
 
     @classmethod
@@ -89,8 +91,10 @@ class FitSettings:
         training = replace(self.training, lr=self.training.lr * _FINE_TUNING_LR)
         return replace(self, training=training, auto_steps=_AUTO_STEPS_FINE_TUNING)
 
-    def n_epochs(self, n_batches: int) -> int:
+    def n_epochs(self, n_batches: int, n_features: int) -> int:
         """Passes over the cells: what "auto" needs is a number of steps."""
         if isinstance(self.training.max_epochs, int):
             return self.training.max_epochs
-        return max(self.auto_steps // n_batches, _AUTO_MIN_EPOCHS)
+        fewest, most = _AUTO_STEPS
+        n_steps = self.auto_steps or min(max(_AUTO_STEPS_PER_FEATURE * n_features, fewest), most)
+        return max(n_steps // n_batches, _AUTO_MIN_EPOCHS)

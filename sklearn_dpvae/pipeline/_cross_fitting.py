@@ -21,11 +21,12 @@ from .._fitted.uncertainty import N_ALIKE, scatter_of_alike
 from .._regressor import DPVAESpatialRegressor
 from .._utils.routing import routing_is_on
 from .._utils.validation import check_sections
+from ..decomposition import SpatialPCA
 from ._steps import keywords_of, transform_with, transformers
 
-# A single network and a third of the steps err some 10 % more than the ensemble, at a fraction of
+# A single network and a third of the epochs err some 10 % more than the ensemble, at a fraction of
 # its cost. Radii are that much on the safe side.
-_STEPS = 200
+_SHARE_OF_EPOCHS = 3
 _MIN_EPOCHS = 5
 
 # Cells that a fold is fitted on. More would take memory for further copies of a large reference.
@@ -65,7 +66,7 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
             train = train[deal(codes[train], n_parts, rng) <= 0]
         left_out = folds[known.rows] == fold
         test, others = known.rows[left_out], known.rows[~left_out]
-        chain = _light_copy(pipeline, len(train), seed=rng.randint(np.iinfo(np.int32).max))
+        chain = _light_copy(pipeline, seed=rng.randint(np.iinfo(np.int32).max))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # The fit of the whole has said it.
             chain.fit(
@@ -142,7 +143,7 @@ def deal(codes: NDArray[np.int64], n_folds: int, rng: np.random.RandomState) -> 
     return folds
 
 
-def _light_copy(pipeline: Any, n_cells: int, seed: int) -> Any:
+def _light_copy(pipeline: Any, seed: int) -> Any:
     """An unfitted copy of a pipeline with one network that is trained for fewer steps."""
     chain = clone(pipeline).set_params(n_calibration_folds=None)
     final = chain.steps[-1][1]
@@ -158,8 +159,8 @@ def _light_copy(pipeline: Any, n_cells: int, seed: int) -> Any:
         random_state=seed,
     )
     if final.max_epochs == "auto":
-        n_batches = 1 if final.batch_size is None else -(-n_cells // final.batch_size)
-        final.set_params(max_epochs=max(_STEPS // n_batches, _MIN_EPOCHS))
+        n_epochs = len(pipeline._final_estimator.fitted_.history)
+        final.set_params(max_epochs=max(n_epochs // _SHARE_OF_EPOCHS, _MIN_EPOCHS))
     if hasattr(final.mask, "shape"):
         # A matrix of weights belongs to all cells of the reference.
         final.set_params(mask=None)
@@ -167,4 +168,8 @@ def _light_copy(pipeline: Any, n_cells: int, seed: int) -> Any:
         # Cells that are left out belong to the sections of the reference.
         if not getattr(step, "pointwise", True):
             step.set_params(query="same_section")
+    for step, fitted in zip(transformers(chain), transformers(pipeline), strict=True):
+        # What was counted once need not be counted again.
+        if isinstance(step, SpatialPCA) and step.n_components == "auto":
+            step.set_params(n_components=len(fitted.components_))
     return chain

@@ -21,7 +21,7 @@ def make_spatial_pipeline(
     *,
     query: str = "auto",
     n_top_genes: int = 2000,
-    n_spatial_components: int | None = 20,
+    n_spatial_components: int | str | None = "auto",
     n_calibration_folds: int | None = 4,
     memory: Any = None,
     verbose: int = 0,
@@ -46,9 +46,9 @@ def make_spatial_pipeline(
         "same_section" they do not.
     n_top_genes : int, default=2000
         Number of genes to keep.
-    n_spatial_components : int or None, default=20
-        Number of components that `SpatialPCA` projects the genes on. None gives the genes
-        themselves to the net, as in the paper.
+    n_spatial_components : int, "auto" or None, default="auto"
+        Number of components that `SpatialPCA` projects the genes on. "auto" takes 20 to 50, as
+        many as vary smoothly. None gives the genes themselves to the net, as in the paper.
     n_calibration_folds : int or None, default=4
         Parts of the reference that are left out in turn to calibrate radii and standard
         deviations, for half of the time of the fit again. None saves that time, in a search for
