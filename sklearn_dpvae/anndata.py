@@ -76,7 +76,7 @@ def fit(
     query : AnnData, default=None
         Cells that are to be placed. The model is then fitted on the genes that both have, which
         is better for a panel than to lack most of the genes of the model. Its expression is not
-        looked at.
+        looked at. Text, such as ``"new_section"``, is the parameter of `make_spatial_pipeline`.
     **pipeline_params : dict
         Parameters of `make_spatial_pipeline`, where `pipeline` is None.
 
@@ -120,6 +120,8 @@ def fit(
     >>> query.obsm["spatial_dpvae"].shape
     (50, 2)
     """
+    if isinstance(query, str):
+        pipeline_params["query"], query = query, None
     if pipeline is None:
         pipeline = make_spatial_pipeline(**pipeline_params)
     elif pipeline_params:
