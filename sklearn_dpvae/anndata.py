@@ -175,6 +175,7 @@ def predict(
     level: float | None = None,
     chunk_size: int = CHUNK_SIZE,
     copy: bool = False,
+    verbose: bool = False,
 ) -> Any:
     """Place the cells of an AnnData, and write the positions into it.
 
@@ -212,6 +213,8 @@ def predict(
         Rows that are read and preprocessed at a time.
     copy : bool, default=False
         Whether to write into a copy and return that.
+    verbose : bool, default=False
+        Whether a bar on stderr shows the progress of a large query.
 
     Returns
     -------
@@ -274,6 +277,7 @@ def predict(
         anchors=_anchors(adata, anchors_key),
         min_share=min_share,
         chunk_size=chunk_size,
+        verbose=verbose,
     )
     radii = None
     with warnings.catch_warnings():

@@ -202,3 +202,11 @@ def test_further_methods_hand_missing_genes_on(model, pipeline, tissue):
     with pytest.warns(UserWarning, match="5 of"):
         expected = pipeline.predict_radius(aligned, missing_genes=missing)
     np.testing.assert_array_equal(found, expected)
+
+
+def test_progress_of_several_blocks(model, tissue, capsys):
+    model.answers(tissue.X, chunk_size=100)
+    model.answers(tissue.X, verbose=True)
+    assert capsys.readouterr().err == ""
+    model.answers(tissue.X, chunk_size=100, verbose=True)
+    assert "placing: 100%" in capsys.readouterr().err

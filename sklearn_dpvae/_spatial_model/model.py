@@ -15,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
 
 from .. import __version__
 from .._fitted.counts import median_library_size
@@ -320,6 +321,7 @@ class SpatialModel(FurtherMethods):
         min_share: float = MIN_SHARE,
         chunk_size: int = CHUNK_SIZE,
         latents: bool = True,
+        verbose: bool = False,
     ) -> Answers:
         """Predict positions, their standard deviations, and latents.
 
@@ -343,6 +345,8 @@ class SpatialModel(FurtherMethods):
             Rows that are read and preprocessed at a time.
         latents : bool, default=True
             Whether latents are asked for.
+        verbose : bool, default=False
+            Whether a bar on stderr shows the progress, where there are several blocks.
 
         Returns
         -------
@@ -386,7 +390,7 @@ class SpatialModel(FurtherMethods):
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             found = answer(
                 self.pipeline,
-                _blocks(X, columns, chunk_size),
+                _blocks(X, columns, chunk_size, verbose),
                 columns < 0,
                 sections=sections,
                 anchors=anchors,
@@ -409,9 +413,12 @@ def _warn_of_fractions(X: Any) -> None:
         )
 
 
-def _blocks(X: Any, columns: NDArray[np.intp], size: int) -> Iterator[tuple[slice, Any]]:
+def _blocks(
+    X: Any, columns: NDArray[np.intp], size: int, verbose: bool
+) -> Iterator[tuple[slice, Any]]:
     """Blocks of rows in memory, with the model's columns."""
-    for start in range(0, X.shape[0], size):
+    starts = range(0, X.shape[0], size)
+    for start in tqdm(starts, "placing", unit="block", disable=not verbose or len(starts) < 2):
         rows = slice(start, min(start + size, X.shape[0]))
         part = in_memory(X[rows])
         if start:
