@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 # The gallery runs two examples at a time, so one torch thread for each is enough on two cores.
@@ -47,10 +48,10 @@ nitpicky = False
 myst_enable_extensions = ["amsmath", "colon_fence", "deflist", "dollarmath"]
 myst_heading_anchors = 3
 
-# MathJax typesets the formulas, and browsers fetch it from the network. A local copy makes the
-# pages readable offline: DOCS_MATHJAX=file:///path/to/mathjax/tex-chtml.js
-if os.environ.get("DOCS_MATHJAX"):
-    mathjax_path = os.environ["DOCS_MATHJAX"]
+# MathJax typesets the formulas. With this package, which the extra "docs" brings, it stands beside
+# the pages, so that they can be read offline; without it, browsers fetch it from the network.
+if find_spec("sphinx-mathjax-offline"):
+    extensions.append("sphinx-mathjax-offline")
 
 # `name` in a docstring is code, and becomes a link if there is something to link to.
 default_role = "py:obj"
@@ -77,6 +78,12 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": ["sphinx-version"],
 }
+# Links to code and issues, where their address is known: REPOSITORY_URL=https://... sphinx ...
+if repository := os.environ.get("REPOSITORY_URL", "").rstrip("/"):
+    html_theme_options["icon_links"] = [
+        {"name": "Code", "url": repository, "icon": "fa-solid fa-code"},
+        {"name": "Issues", "url": f"{repository}/issues", "icon": "fa-solid fa-circle-question"},
+    ]
 html_sidebars = {
     "index": [],
     "installation": [],

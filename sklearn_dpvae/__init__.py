@@ -1,11 +1,17 @@
 """Positions for cells that have none, learned from a tissue section whose cells have them.
 
+The logger of this name and those below it say what is read and done, at the level INFO; nothing is
+shown unless the caller configures logging.
+
 What stands here is imported when it is first asked for: torch takes a second or two, which
 ``sklearn-dpvae --help`` need not wait for.
 """
 
+import logging
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+logging.getLogger(__name__).addHandler(logging.NullHandler())
 
 if TYPE_CHECKING:
     from ._persistence import load, save

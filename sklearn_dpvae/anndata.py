@@ -1,4 +1,4 @@
-"""Fit and predict on AnnData: layers and keys by name, genes aligned by name.
+"""Fit, predict, score and learn more on AnnData: layers and keys by name, genes aligned by name.
 
 Needs the extra ``anndata``. Tables of SpatialData are AnnData, so these functions take them as
 they are. Stands on the pipeline and the readers.
@@ -16,6 +16,8 @@ from sklearn.pipeline import Pipeline
 
 from . import __version__
 from ._spatial_model import CHUNK_SIZE, Answers, SpatialModel, as_spatial_model
+from ._spatial_model.layers import layer_of_query, warn_of_logarithms
+from ._utils.matrix import in_memory
 from ._utils.routing import routing_is_on, takes
 from .datasets import read_sections
 from .datasets._gene_matching import quote
@@ -23,17 +25,19 @@ from .datasets._genes import MIN_SHARE, keep_genes_of, make_unique, other_names
 from .datasets._layers import (
     find_expression,
     gene_table,
-    kind_of_layer,
-    places_of_counts,
-    say_layer,
 )
-from .datasets._positions import SPATIAL_KEY, located_cells
+from .datasets._positions import (
+    SPATIAL_KEY,
+    as_positions,
+    find_positions,
+    is_located,
+    located_cells,
+)
 from .datasets._section_labels import SECTION_KEY, warn_of_pieces
 from .pipeline import make_spatial_pipeline
-from .preprocessing import LogNormalizer
 from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
-__all__ = ["fit", "predict"]
+__all__ = ["calibrate", "fit", "partial_fit", "predict", "score"]
 
 
 def fit(
@@ -72,7 +76,7 @@ def fit(
     query : AnnData, default=None
         Cells that are to be placed. The model is then fitted on the genes that both have, which
         is better for a panel than to lack most of the genes of the model. Its expression is not
-        looked at.
+        looked at. Text, such as ``"new_section"``, is the parameter of `make_spatial_pipeline`.
     **pipeline_params : dict
         Parameters of `make_spatial_pipeline`, where `pipeline` is None.
 
@@ -116,6 +120,8 @@ def fit(
     >>> query.obsm["spatial_dpvae"].shape
     (50, 2)
     """
+    if isinstance(query, str):
+        pipeline_params["query"], query = query, None
     if pipeline is None:
         pipeline = make_spatial_pipeline(**pipeline_params)
     elif pipeline_params:
@@ -123,7 +129,7 @@ def fit(
             f"got both a pipeline and parameters of one ({', '.join(pipeline_params)}). Set them "
             "on the pipeline by its set_params."
         )
-    said = layer is None and _warn_of_logarithms(adata, pipeline)
+    said = layer is None and warn_of_logarithms(adata, pipeline)
     data = read_sections(
         {"adata": adata}, layer=layer, spatial_key=spatial_key, section_key=section_key
     )
@@ -166,8 +172,10 @@ def predict(
     anchors_key: str | None = None,
     key_added: str = "dpvae",
     min_share: float = MIN_SHARE,
+    level: float | None = None,
     chunk_size: int = CHUNK_SIZE,
     copy: bool = False,
+    verbose: bool = False,
 ) -> Any:
     """Place the cells of an AnnData, and write the positions into it.
 
@@ -198,10 +206,15 @@ def predict(
         Part of the names of what is written.
     min_share : float, default=0.05
         Share of the genes that the model selected, between 0 and 1, that the query must have.
+    level : float, default=None
+        Probability with which the radius around the predicted position should hold the cell, such
+        as 0.95. None writes no radii.
     chunk_size : int, default=10_000
         Rows that are read and preprocessed at a time.
     copy : bool, default=False
         Whether to write into a copy and return that.
+    verbose : bool, default=False
+        Whether a bar on stderr shows the progress of a large query.
 
     Returns
     -------
@@ -215,6 +228,8 @@ def predict(
             Latent means, where the estimator has `transform`.
         ``.obs["dpvae_std"]`` : float
             Spread of each cell, in the units of the reference, where the estimator offers it.
+        ``.obs["dpvae_radius"]`` : float
+            Radius around the predicted position, in the units of the reference, for a `level`.
         ``.uns["dpvae"]`` : dict
             Where this comes from: version of this package and of the one that fitted the model,
             parameters (as JSON), names of the model's genes and how many of them the query lacks,
@@ -255,78 +270,189 @@ def predict(
             "adata is a view of a backed AnnData, which cannot hold results. Pass "
             "adata.to_memory(), or the whole in backed mode."
         )
-    layer = _layer_of_query(adata, model) if layer == "auto" else layer
-    X, genes = find_expression(adata, "adata", layer)
-    genes, gene_ids = _unique(genes), other_names(gene_table(adata, layer))
+    X, known, layer = _query(model, adata, layer, section_key)
     found = model.answers(
         X,
-        genes=genes,
-        gene_ids=gene_ids,
-        sections=_sections(adata, section_key, model.section_key),
+        **known,
         anchors=_anchors(adata, anchors_key),
         min_share=min_share,
         chunk_size=chunk_size,
+        verbose=verbose,
     )
+    radii = None
     with warnings.catch_warnings():
-        warnings.filterwarnings(
-            "ignore", message="(Trying to modify|Initializing view|Setting el)"
-        )
-        _write(adata, key_added, found, _provenance(model, found.missing, layer))
+        if level is not None:
+            # Missing genes were said before.
+            warnings.filterwarnings("ignore", message=r".* genes.* are missing in the query")
+            radii = model.predict_radius(X[:], level=level, **known, min_share=0.0)
+        # Writing into a view makes it an AnnData of its own.
+        warnings.filterwarnings("ignore", message=r"(Trying to modify|Setting element).*view")
+        _write(adata, key_added, found, radii, _provenance(model, found.missing, layer))
     return adata if copy or is_view else None
 
 
-def _write(adata: Any, key_added: str, found: Answers, provenance: dict[str, Any]) -> None:
+def score(
+    model: Any,
+    adata: Any,
+    *,
+    layer: str | None = "auto",
+    spatial_key: str | None = None,
+    section_key: str | None = "auto",
+    min_share: float = MIN_SHARE,
+) -> float:
+    """Score a model on the cells of an AnnData whose positions are known.
+
+    Parameters
+    ----------
+    model, adata, layer, section_key, min_share
+        See `predict`.
+    spatial_key : str, default=None
+        Key of ``.obsm`` that holds the positions. None is the one that the model was fitted on.
+        Cells without one are left out.
+
+    Returns
+    -------
+    float
+        1 - Procrustes disparity, for `DPVAESpatialRegressor`.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(200, 50, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:150], max_epochs=2, random_state=0)
+    >>> 0 < dpa.score(model, adata[150:]) < 1
+    True
+    """
+    model = as_spatial_model(model)
+    coords = _known_positions(adata, spatial_key or model.spatial_key)
+    located = is_located(coords)
+    if not located.any():
+        raise ValueError("adata has no cell with a position to compare with.")
+    X, known, _ = _query(model, adata, layer, section_key)
+    if known["sections"] is not None:
+        known["sections"] = known["sections"][located]
+    return float(model.score(in_memory(X[:])[located], coords[located], **known,
+                             min_share=min_share))  # fmt: skip
+
+
+def partial_fit(
+    model: Any,
+    adata: Any,
+    *,
+    layer: str | None = "auto",
+    spatial_key: str | None = None,
+    section_key: str | None = "auto",
+    min_share: float = MIN_SHARE,
+) -> SpatialModel:
+    """Fine-tune a model on located cells of another section.
+
+    Parameters
+    ----------
+    model, adata, layer, section_key, min_share
+        See `predict`.
+    spatial_key : str, default=None
+        Key of ``.obsm`` that holds the positions, with NaN in the rows of cells that are not
+        located. None is the one that the model was fitted on.
+
+    Returns
+    -------
+    SpatialModel
+        A new one; `model` stays as it is.
+    """
+    return _learn_more("partial_fit", model, adata, layer, spatial_key, section_key, min_share)
+
+
+def calibrate(
+    model: Any,
+    adata: Any,
+    *,
+    layer: str | None = "auto",
+    spatial_key: str | None = None,
+    section_key: str | None = "auto",
+    min_share: float = MIN_SHARE,
+) -> SpatialModel:
+    """Calibrate standard deviations and radii on located cells that were not in the fit.
+
+    Parameters
+    ----------
+    model, adata, layer, spatial_key, section_key, min_share
+        See `partial_fit`.
+
+    Returns
+    -------
+    SpatialModel
+        A new one; `model` stays as it is.
+    """
+    return _learn_more("calibrate", model, adata, layer, spatial_key, section_key, min_share)
+
+
+def _learn_more(
+    method: str,
+    model: Any,
+    adata: Any,
+    layer: str | None,
+    spatial_key: str | None,
+    section_key: str | None,
+    min_share: float,
+) -> SpatialModel:
+    model = as_spatial_model(model)
+    coords = _known_positions(adata, spatial_key or model.spatial_key)
+    coords[~is_located(coords)] = np.nan
+    X, known, _ = _query(model, adata, layer, section_key)
+    learned: SpatialModel = getattr(model, method)(X[:], coords, **known, min_share=min_share)
+    return learned
+
+
+def _query(
+    model: SpatialModel, adata: Any, layer: str | None, section_key: str | None
+) -> tuple[Any, dict[str, Any], str | None]:
+    """Expression of a query, names of genes and sections as a model takes them, and the layer."""
+    layer = layer_of_query(adata, model) if layer == "auto" else layer
+    X, genes = find_expression(adata, "adata", layer)
+    known = {
+        "genes": _unique(genes),
+        "gene_ids": other_names(gene_table(adata, layer)),
+        "sections": _sections(adata, section_key, model.section_key),
+    }
+    return X, known, layer
+
+
+def _known_positions(adata: Any, key: str | None) -> np.ndarray:
+    key = key or SPATIAL_KEY
+    if key == SPATIAL_KEY:
+        coords = find_positions(adata, "adata")
+    else:
+        coords = (
+            None if key not in adata.obsm else as_positions(adata.obsm[key], f".obsm[{key!r}]")
+        )
+    if coords is None:
+        raise ValueError(
+            f"adata has no positions spatial_key={key!r}; .obsm has "
+            f"{', '.join(adata.obsm) or 'none'}."
+        )
+    return coords.copy()
+
+
+def _write(
+    adata: Any, key_added: str, found: Answers, radii: Any, provenance: dict[str, Any]
+) -> None:
     """Write results, in place of all that another model may have left."""
     adata.obsm[f"spatial_{key_added}"] = found.coords
     adata.uns[key_added] = provenance
     for where, key, values in (
         ("obsm", f"X_{key_added}", found.latents),
         ("obs", f"{key_added}_std", found.std),
+        ("obs", f"{key_added}_radius", radii),
     ):
         table = getattr(adata, where)
         if values is not None:
             table[key] = values
         elif key in table:
             del table[key]
-
-
-def _layer_of_query(adata: Any, model: SpatialModel) -> str | None:
-    """The layer that the model was fitted on, or another one if that should hold counts."""
-    layer = model.layer
-    there = layer in (None, *adata.layers) or (layer == "raw" and adata.raw is not None)
-    if not model.whole_counts or (there and kind_of_layer(adata, layer) == "counts"):
-        return layer
-    for other in places_of_counts(adata):
-        if other != layer and kind_of_layer(adata, other) == "counts":
-            name = ".X" if layer is None else f"layer={layer!r}"
-            has = "does not hold whole numbers" if there else "is absent"
-            say_layer(f"the model was fitted on {name}, which {has} in adata", other)
-            return other
-    return layer
-
-
-def _warn_of_logarithms(adata: Any, pipeline: Any) -> bool:
-    """Warn where .X holds no counts, the pipeline wants them, and they are elsewhere."""
-    wants = isinstance(pipeline, Pipeline) and any(
-        isinstance(step, LogNormalizer) for _, step in pipeline.steps
-    )
-    kind = kind_of_layer(adata, None)
-    if not wants or kind == "counts":
-        return False
-    found = [
-        layer for layer in places_of_counts(adata)[1:] if kind_of_layer(adata, layer) == "counts"
-    ]
-    logged = "log1p" in adata.uns or kind == "logarithms"
-    if not found and not logged:
-        return False
-    state = "log-normalized already" if logged else "no counts"
-    where = f"they are in layer={found[0]!r}" if found else "name their layer by layer="
-    warnings.warn(
-        f".X of adata is {state}, but {type(pipeline).__name__} takes counts: {where}.",
-        UserWarning,
-        stacklevel=3,
-    )
-    return True
 
 
 def _unique(names: Any) -> np.ndarray:

@@ -1,5 +1,6 @@
 """AnnData in and out: the same numbers as the pipeline alone, whatever holds them."""
 
+import copy
 import json
 import warnings
 
@@ -121,9 +122,10 @@ def test_missing_genes_have_the_mean_and_are_said_once(adata, model):
     silenced = adata.copy()
     silenced.X = sparse.csr_matrix(adata.X.toarray() * (np.arange(60) != 5))
     X, missing = silenced.X, np.arange(60) == 5
-    expected = model.pipeline.predict(X, sections=adata.obs["section"], missing_genes=missing)
+    with pytest.warns(UserWarning, match="1 of the model's 60 genes"):
+        expected = model.pipeline.predict(X, sections=adata.obs["section"], missing_genes=missing)
     lacking = adata[:, np.arange(adata.n_vars) != 5].copy()
-    with pytest.warns(UserWarning, match="1 of the reference's 60 genes are missing") as caught:
+    with pytest.warns(UserWarning, match="1 of the model's 60 genes, with .* missing") as caught:
         dpa.predict(model, lacking, chunk_size=100)
     assert len(caught) == 1
     np.testing.assert_allclose(lacking.obsm["spatial_dpvae"], expected, rtol=1e-4, atol=1e-2)
@@ -465,3 +467,34 @@ def test_repeated_names_warn(adata, model):
 def test_module_does_not_hide_the_package_of_its_name():
     assert hasattr(anndata, "AnnData")
     assert not hasattr(dpa, "AnnData")
+
+
+def test_score_calibrate_and_partial_fit(tissue, adata, model):
+    X, labels = adata.X, {"sections": adata.obs["section"]}
+    assert dpa.score(model, adata) == model.pipeline.score(X, tissue.coords, **labels)
+    before = dpa.predict(model, adata, copy=True, level=0.8)
+    np.testing.assert_array_equal(
+        before.obs["dpvae_radius"], model.pipeline.predict_radius(X, level=0.8, **labels)
+    )
+    adata.obsm["spatial"][5] = [np.nan, 3.0]
+    located = np.arange(300) != 5
+    assert dpa.score(model, adata) == model.pipeline.score(
+        X[located], tissue.coords[located], sections=adata.obs["section"][located]
+    )
+    known = np.where(located[:, None], tissue.coords, np.nan)
+    for method in ("calibrate", "partial_fit"):
+        learned = getattr(dpa, method)(model, adata)
+        expected = copy.deepcopy(model.pipeline)
+        getattr(expected, method)(X, known, **labels)
+        after = dpa.predict(learned, adata, copy=True)
+        np.testing.assert_array_equal(after.obsm["spatial_dpvae"], expected.predict(X, **labels))
+        assert "dpvae_radius" not in after.obs
+        np.testing.assert_array_equal(
+            dpa.predict(model, adata, copy=True).obsm["spatial_dpvae"],
+            before.obsm["spatial_dpvae"],
+        )
+    with pytest.raises(ValueError, match="no positions spatial_key='xy'"):
+        dpa.calibrate(model, adata, spatial_key="xy")
+    adata.obsm["spatial"][:] = np.nan
+    with pytest.raises(ValueError, match="no cell with a position"):
+        dpa.score(model, adata)

@@ -34,7 +34,7 @@ LAYERS = [
     {"cli", "paper"},
     {"__main__"},
 ]
-# What a module may import at its head: the dependencies, and tqdm, which skorch brings along.
+# What a module may import at its head: the dependencies.
 CORE = {"joblib", "numpy", "scipy", "sklearn", "skorch", "torch", "tqdm"}
 
 

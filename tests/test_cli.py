@@ -7,7 +7,6 @@ import os
 import pickle
 import re
 import runpy
-import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -23,7 +22,7 @@ from sklearn.utils import Bunch
 import sklearn_dpvae
 import sklearn_dpvae.anndata as dpa
 from sklearn_dpvae import SpatialModel, SpatialPipeline, make_spatial_pipeline
-from sklearn_dpvae.cli import _demo, _files, main
+from sklearn_dpvae.cli import _demo, main
 from sklearn_dpvae.cli._files import load_model
 from sklearn_dpvae.cli._main import _parser
 from sklearn_dpvae.datasets import make_tissue
@@ -613,14 +612,6 @@ def test_counts_of_a_layer_are_looked_for(files):
             )
         )
     assert load_model("m.dpvae").layer == "counts"
-
-
-def test_a_full_disk_is_said_before_anything_is_written(files, capsys, monkeypatch):
-    usage = shutil.disk_usage(".")._replace(free=10)
-    monkeypatch.setattr(_files.shutil, "disk_usage", lambda folder: usage)
-    argv = ["predict", "model.joblib", "section.h5ad", "-o", "out.h5ad"]
-    assert "out.h5ad: the disk has 0.00 GB left, and up to" in failure(capsys, *argv)
-    assert names() == ["model.joblib", "section.h5ad"]
 
 
 def test_results_of_another_model_are_replaced(files):

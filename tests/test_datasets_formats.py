@@ -531,3 +531,11 @@ def test_identifiers_stay_where_sources_agree(adata):
     assert both.gene_ids.tolist() == ["", *adata.var["gene_ids"][1:]]
     del other.var["gene_ids"]
     assert read_sections({"a": adata, "b": other}).gene_ids is None
+
+
+def test_the_logger_tells_what_is_read(adata, tmp_path, caplog):
+    adata.write_h5ad(tmp_path / "cortex.h5ad")
+    with caplog.at_level("INFO", logger="sklearn_dpvae"):
+        read_sections(tmp_path / "cortex.h5ad")
+    assert re.search(r"reading .*cortex.h5ad as h5ad", caplog.text)
+    assert "cortex: 40 cells, 12 genes" in caplog.text

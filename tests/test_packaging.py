@@ -3,7 +3,10 @@
 import ast
 import configparser
 import re
+import shutil
+import subprocess
 import sys
+import tarfile
 import tomllib
 from pathlib import Path
 
@@ -21,8 +24,6 @@ pytestmark = pytest.mark.skipif(
 
 # Where the name to import is not the name to install.
 DISTRIBUTIONS = {"sklearn": "scikit-learn"}
-# Dependencies of dependencies that need no declaration: skorch brings tqdm.
-INDIRECT = {"tqdm"}
 
 
 def setup_cfg():
@@ -49,9 +50,10 @@ def test_setup_cfg_is_not_silenced():
         assert "project" not in tomllib.load(file)
 
 
-def test_core_dependencies_are_six():
+def test_core_dependencies_are_few():
+    """tqdm comes with skorch, and is declared because it is imported."""
     names = {req.name for req in requirements(setup_cfg()["options"]["install_requires"])}
-    assert names == {"joblib", "numpy", "scikit-learn", "scipy", "skorch", "torch"}
+    assert names == {"joblib", "numpy", "scikit-learn", "scipy", "skorch", "torch", "tqdm"}
 
 
 def test_version_is_the_same_everywhere():
@@ -79,7 +81,7 @@ def test_every_import_is_declared():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 imported.add(node.module.split(".")[0])
-    imported -= sys.stdlib_module_names | INDIRECT | {"sklearn_dpvae"}
+    imported -= sys.stdlib_module_names | {"sklearn_dpvae"}
     names = {req.name for req in declared()}
     assert {DISTRIBUTIONS.get(name, name) for name in imported} <= names
 
@@ -97,3 +99,54 @@ def test_an_error_for_a_missing_package_names_an_extra_that_brings_it():
     extras = setup_cfg()["options.extras_require"]
     for module, extra in sorted(set(optional_imports())):
         assert module in {req.name for req in requirements(extras[extra])}, (module, extra)
+
+
+def test_the_source_distribution_has_what_its_tests_need(tmp_path):
+    """Files that tests read must be in it, and nothing that is generated."""
+    pytest.importorskip("setuptools.build_meta")
+    copy = tmp_path / "copy"
+    tracked = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, check=False, capture_output=True, text=True
+    )
+    if tracked.returncode:
+        pytest.skip("not a clone of the repository")
+    for name in filter(None, tracked.stdout.split("\0")):
+        if (ROOT / name).is_file():
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, copy / name)
+    script = f"import setuptools.build_meta as b; b.build_sdist({str(tmp_path)!r})"
+    subprocess.run([sys.executable, "-c", script], cwd=copy, check=True, capture_output=True)
+    (archive,) = tmp_path.glob("*.tar.gz")
+    with tarfile.open(archive) as file:
+        found = {name.partition("/")[2] for name in file.getnames()}
+    assert {
+        "tests/conftest.py",
+        "tests/read_only.py",
+        "constraints.txt",
+        "constraints-users.txt",
+        "CHANGELOG.md",
+        "CITATION.cff",
+        "docs/conf.py",
+        ".ci/run",
+        "benchmarks/__init__.py",
+    } <= found
+    in_clone = {name for name in tracked.stdout.split("\0") if name.startswith("tests/")}
+    assert in_clone <= found
+
+
+def test_users_are_held_to_one_version_only():
+    """The small file keeps nobody from squidpy and spatialdata, and agrees with the full one."""
+    lines = (ROOT / "constraints-users.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [pin.partition("==")[0] for pin in pins] == ["torch"]
+    assert pins[0] in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+
+
+def test_the_recipe_of_conda_asks_for_what_setup_cfg_does():
+    recipe = (ROOT / "conda" / "meta.yaml").read_text(encoding="utf-8")
+    run = recipe.partition("  run:\n")[2].partition("\ntest:")[0]
+    found = dict(re.findall(r"- ([\w-]+) >=([\d.]+)", run))
+    assert found.pop("python") == setup_cfg()["options"]["python_requires"].removeprefix(">=")
+    found["torch"] = found.pop("pytorch")
+    declared = requirements(setup_cfg()["options"]["install_requires"])
+    assert found == {req.name: str(req.specifier).removeprefix(">=") for req in declared}

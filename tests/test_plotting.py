@@ -337,3 +337,89 @@ def test_every_display_draws_a_file(name, tissue, model, tmp_path):
     }[name]()
     display.figure_.savefig(tmp_path / "figure.png")
     assert (tmp_path / "figure.png").stat().st_size > 1000
+
+
+def square(n=4):
+    return np.stack(np.meshgrid(np.arange(n), np.arange(n)), axis=-1).reshape(-1, 2) * 100.0
+
+
+@pytest.mark.parametrize(
+    ("options", "down"),
+    [
+        ({}, False),
+        ({"unit": "µm"}, False),
+        ({"unit": "px"}, True),
+        ({"unit": "px", "y_axis": "up"}, False),
+        ({"y_axis": "down"}, True),
+    ],
+)
+def test_images_run_downward(options, down):
+    y = square()
+    maps = [
+        *displays.ReconstructionDisplay.from_predictions(y, y, **options).ax_,
+        displays.ErrorMapDisplay.from_predictions(y, y + 1, **options).ax_,
+        displays.UncertaintyDisplay.from_predictions(y, np.ones(16), **options).ax_,
+        *displays.GeneMapDisplay.from_predictions(y, y, ["a", "b"], show=["a"], **options).ax_,
+    ]
+    for ax in maps:
+        assert ax.yaxis_inverted() == down
+        # Drawn again into the same axes, they still do.
+    display = displays.ErrorMapDisplay.from_predictions(y, y + 1, ax=maps[2], **options)
+    assert display.ax_.yaxis_inverted() == down
+    with pytest.raises(ValueError, match="y_axis must be 'auto', 'up' or 'down', got 'left'"):
+        displays.ErrorMapDisplay.from_predictions(y, y, y_axis="left")
+
+
+def test_a_unit_is_on_the_scale_bar_and_the_labels():
+    y = square(8)  # 700 wide, so that a fourth is 175.
+    display = displays.ErrorMapDisplay.from_predictions(y, y + np.array([3.0, 4.0]), unit="µm")
+    bar = display.ax_.lines[-1].get_xdata()
+    assert bar[1] - bar[0] == 100
+    assert [text.get_text() for text in display.ax_.texts] == ["100 µm"]
+    assert display.colorbar_.ax.get_ylabel() == "error (µm)"
+    assert display.ax_.get_title() == "median error 5 µm"
+    plain = displays.ErrorMapDisplay.from_predictions(y, y)
+    assert not plain.ax_.lines
+    assert plain.colorbar_.ax.get_ylabel() == "error (tissue units)"
+
+
+def test_categories_keep_their_order_and_colors():
+    pandas = pytest.importorskip("pandas")
+    y = square()
+    color = pandas.Series(pandas.Categorical(["b", "c", "a", "b"] * 4, categories=list("cdba")))
+    show = displays.ReconstructionDisplay.from_predictions
+
+    def labels_and_shades(display, ax=1):
+        points = [c for c in display.ax_[ax].collections if not c.get_label().startswith("_")]
+        return {c.get_label(): to_hex(c.get_facecolor()[0]).upper() for c in points}
+
+    plain = labels_and_shades(show(y, y, color=color))
+    assert plain == {"c": PALETTE[0].upper(), "b": PALETTE[2].upper(), "a": PALETTE[3].upper()}
+    assert list(plain) == ["c", "b", "a"]
+    colors = ["#111111", "#222222", "#333333", "#444444"]
+    of_scanpy = {"c": "#111111", "b": "#333333", "a": "#444444"}
+    assert labels_and_shades(show(y, y, color=color, palette=colors)) == of_scanpy
+    assert labels_and_shades(show(y, y, color=color, palette=of_scanpy | {"d": "k"})) == of_scanpy
+    # A label has one color in all sections.
+    sections = np.repeat(["s", "t"], 8)
+    texts = np.array(["x", "y"] * 4 + ["y", "z"] * 4)
+    display = show(y, y, color=texts, sections=sections)
+    assert labels_and_shades(display, 1)["y"] == labels_and_shades(display, 3)["y"]
+    with pytest.raises(ValueError, match="palette has no color for d"):
+        show(y, y, color=color, palette=of_scanpy)
+    with pytest.raises(ValueError, match="palette has 2 colors for 4 labels"):
+        show(y, y, color=color, palette=colors[:2])
+
+
+def test_many_labels_have_many_colors_and_points_are_rasterized():
+    y = square(5)
+    labels = [f"type {i:02d}" for i in range(25)]
+    display = displays.ReconstructionDisplay.from_predictions(y, y, color=labels, marked=[])
+    shades = {tuple(c.get_facecolor()[0]) for c in display.ax_[1].collections}
+    assert len(shades) == 24
+    assert not display.ax_[0].lines
+    assert len(display.ax_[1].get_legend().get_texts()) == 25
+    assert not display.ax_[0].collections[0].get_rasterized()
+    many = np.random.default_rng(0).uniform(size=(5001, 2))
+    display = displays.ErrorMapDisplay.from_predictions(many, many)
+    assert display.ax_.collections[0].get_rasterized()

@@ -1,5 +1,6 @@
 """A fitted pipeline that knows its genes: what it holds, and how it finds its columns."""
 
+import copy
 import dataclasses
 
 import numpy as np
@@ -94,13 +95,15 @@ def test_genes_are_found_by_name(model, tissue):
 def test_missing_genes_are_said_once_and_handed_on(model, pipeline, tissue):
     genes = tissue.genes[5:]
     X = sparse.csr_matrix(tissue.X)[:, 5:]
-    with pytest.warns(UserWarning, match="5 of the reference's 60 genes are missing") as caught:
+    with pytest.warns(UserWarning, match="5 of the model's 60 genes, with .* missing") as caught:
         found = model.predict(X, genes=genes)
     assert len(caught) == 1
-    with pytest.warns(UserWarning, match="5 of the reference's 60"):
+    with pytest.warns(UserWarning, match="5 of the model's 60"):
         aligned, missing = model.align(X, genes)
     np.testing.assert_array_equal(missing, np.arange(60) < 5)
-    np.testing.assert_array_equal(found, pipeline.predict(aligned, missing_genes=missing))
+    with pytest.warns(UserWarning, match="5 of the model's 60"):
+        expected = pipeline.predict(aligned, missing_genes=missing)
+    np.testing.assert_array_equal(found, expected)
     with pytest.raises(ValueError, match=r"min_share=0\.95"):
         model.predict(X, genes=genes, min_share=0.95)
 
@@ -109,16 +112,17 @@ def test_the_share_is_that_of_the_selected_genes(tissue):
     """A panel has few of the genes of a transcriptome, and enough of those that are used."""
     pipeline = make_spatial_pipeline(n_top_genes=10, **SMALL).fit(tissue.X, tissue.coords)
     model = SpatialModel.of(pipeline, tissue.X, tissue.genes)
-    selected = np.flatnonzero(model.selected)
-    np.testing.assert_array_equal(selected, pipeline["genes"].get_support(indices=True))
+    support = pipeline["genes"].get_support()
+    selected = np.flatnonzero(support)
     X = tissue.X[:, selected[:6]]
-    with pytest.warns(UserWarning, match="4 of the model's 10 genes are missing in the query"):
+    with pytest.warns(
+        UserWarning, match="4 of the model's 10 genes, with .* are missing in the query"
+    ):
         model.predict(X, genes=tissue.genes[selected[:6]], min_share=0.6)
     with pytest.raises(ValueError, match=r"only 6 of the model's 10 genes .* min_share=0\.7"):
         model.predict(X, genes=tissue.genes[selected[:6]], min_share=0.7)
     with pytest.raises(ValueError, match="only 0 of the model's 10"):
-        model.predict(tissue.X[:, ~model.selected], genes=tissue.genes[~model.selected],
-                      min_share=0)  # fmt: skip
+        model.predict(tissue.X[:, ~support], genes=tissue.genes[~support], min_share=0)
 
 
 def test_genes_are_found_by_identifiers(pipeline, tissue):
@@ -164,3 +168,45 @@ def test_an_anndata_is_sent_on(model, tissue):
     anndata = pytest.importorskip("anndata")
     with pytest.raises(TypeError, match=r"sklearn_dpvae\.anndata\.predict"):
         model.predict(anndata.AnnData(tissue.X))
+
+
+def test_further_methods_are_those_of_the_pipeline(model, pipeline, tissue):
+    order = np.random.default_rng(0).permutation(60)
+    X, names = tissue.X[:, order], {"genes": tissue.genes[order], "sections": tissue.sections}
+    labels = {"sections": tissue.sections}
+    np.testing.assert_array_equal(
+        model.predict_radius(X, level=0.8, **names),
+        pipeline.predict_radius(tissue.X, level=0.8, **labels),
+    )
+    assert model.score(X, tissue.coords, **names) == pipeline.score(
+        tissue.X, tissue.coords, **labels
+    )
+    before = model.predict(tissue.X)
+    for method in ("partial_fit", "calibrate"):
+        learned = getattr(model, method)(X, tissue.coords, **names)
+        expected = copy.deepcopy(pipeline)
+        getattr(expected, method)(tissue.X, tissue.coords, **labels)
+        np.testing.assert_array_equal(learned.predict(tissue.X), expected.predict(tissue.X))
+        np.testing.assert_array_equal(
+            learned.predict_radius(tissue.X), expected.predict_radius(tissue.X)
+        )
+        assert (learned.unit, learned.genes.tolist()) == (model.unit, model.genes.tolist())
+        np.testing.assert_array_equal(model.predict(tissue.X), before)
+
+
+def test_further_methods_hand_missing_genes_on(model, pipeline, tissue):
+    with pytest.warns(UserWarning, match="5 of"):
+        aligned, missing = model.align(tissue.X[:, 5:], tissue.genes[5:])
+    with pytest.warns(UserWarning, match="5 of"):
+        found = model.predict_radius(tissue.X[:, 5:], genes=tissue.genes[5:])
+    with pytest.warns(UserWarning, match="5 of"):
+        expected = pipeline.predict_radius(aligned, missing_genes=missing)
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_progress_of_several_blocks(model, tissue, capsys):
+    model.answers(tissue.X, chunk_size=100)
+    model.answers(tissue.X, verbose=True)
+    assert capsys.readouterr().err == ""
+    model.answers(tissue.X, chunk_size=100, verbose=True)
+    assert "placing: 100%" in capsys.readouterr().err

@@ -1,4 +1,7 @@
-"""A fitted pipeline together with what it must know of its data. Imports the answers."""
+"""A fitted pipeline together with what it must know of its data.
+
+Imports the answers and the further methods.
+"""
 
 import warnings
 from collections.abc import Iterator
@@ -12,6 +15,7 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 from sklearn.utils import check_array, gen_batches
 from sklearn.utils.validation import check_is_fitted
+from tqdm import tqdm
 
 from .. import __version__
 from .._fitted.counts import median_library_size
@@ -23,6 +27,7 @@ from ..datasets._genes import MIN_SHARE, find_columns, make_unique, take_columns
 from ..pipeline._genes import gene_weights
 from ..pipeline._steps import transformers
 from .answers import Answers, answer
+from .methods import FurtherMethods
 
 CHUNK_SIZE = 10_000
 
@@ -30,7 +35,7 @@ _VALUES_AT_A_TIME = 10_000_000
 
 
 @dataclass(frozen=True, eq=False)
-class SpatialModel:
+class SpatialModel(FurtherMethods):
     """A fitted pipeline that knows its genes, and what data it was fitted on.
 
     `sklearn_dpvae.anndata.fit` and the command ``sklearn-dpvae fit`` make it.
@@ -254,6 +259,9 @@ class SpatialModel:
         self, X: Any, genes: ArrayLike, gene_ids: ArrayLike | None, min_share: float
     ) -> NDArray[np.intp]:
         """Column of a query for each gene of the model, -1 where there is none; see `align`."""
+        if genes is self.genes and X.shape[1] == self.n_genes:
+            # Without this, names would take as long as placing a single cell.
+            return np.arange(self.n_genes)
         n_names = len(np.asarray(genes))
         if n_names != X.shape[1]:
             raise ValueError(
@@ -313,6 +321,7 @@ class SpatialModel:
         min_share: float = MIN_SHARE,
         chunk_size: int = CHUNK_SIZE,
         latents: bool = True,
+        verbose: bool = False,
     ) -> Answers:
         """Predict positions, their standard deviations, and latents.
 
@@ -336,6 +345,8 @@ class SpatialModel:
             Rows that are read and preprocessed at a time.
         latents : bool, default=True
             Whether latents are asked for.
+        verbose : bool, default=False
+            Whether a bar on stderr shows the progress, where there are several blocks.
 
         Returns
         -------
@@ -363,7 +374,7 @@ class SpatialModel:
             )
         if genes is None:
             genes = getattr(X, "columns", self.genes)
-        names = np.asarray(genes).astype(str)
+        names = genes if genes is self.genes else np.asarray(genes).astype(str)
         X = X if hasattr(X, "shape") else np.asarray(X)
         X = X.tocsr() if sparse.issparse(X) else getattr(X, "to_numpy", lambda: X)()
         if X.shape[0] == 0:
@@ -379,7 +390,7 @@ class SpatialModel:
             warnings.filterwarnings("ignore", message="X does not have valid feature names")
             found = answer(
                 self.pipeline,
-                _blocks(X, columns, chunk_size),
+                _blocks(X, columns, chunk_size, verbose),
                 columns < 0,
                 sections=sections,
                 anchors=anchors,
@@ -402,9 +413,12 @@ def _warn_of_fractions(X: Any) -> None:
         )
 
 
-def _blocks(X: Any, columns: NDArray[np.intp], size: int) -> Iterator[tuple[slice, Any]]:
+def _blocks(
+    X: Any, columns: NDArray[np.intp], size: int, verbose: bool
+) -> Iterator[tuple[slice, Any]]:
     """Blocks of rows in memory, with the model's columns."""
-    for start in range(0, X.shape[0], size):
+    starts = range(0, X.shape[0], size)
+    for start in tqdm(starts, "placing", unit="block", disable=not verbose or len(starts) < 2):
         rows = slice(start, min(start + size, X.shape[0]))
         part = in_memory(X[rows])
         if start:

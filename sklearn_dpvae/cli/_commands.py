@@ -73,6 +73,7 @@ def predict(arguments: Namespace) -> None:
         section_key=key,
         anchors_key=anchors_key,
         min_share=arguments.min_share,
+        verbose=not arguments.quiet,
     )
     adata.obs.drop(columns=_BY_FILE, errors="ignore", inplace=True)
     if anchors_key == _ANCHORS:

@@ -61,8 +61,8 @@ def report(arguments: Namespace) -> None:
             ("What was read", _what_was_read(reference)),
             ("Before the fit", _before(reference, unit)),
             (f"Errors on {kind} that were left out", _table_of_errors(rows, unit, len(folds))),
-            ("Maps", _maps(reference, parts, unit)),
-            ("Radii", _table_of_radii(reference, parts, unit)),
+            ("Maps", _maps(reference, parts, arguments.unit)),
+            ("Radii", _table_of_radii(reference, parts, unit, kind)),
             ("Genes", genes),
         ],
     )
@@ -155,14 +155,18 @@ def _errors(reference: Bunch, parts: list[Placed]) -> dict[str, dict[str, Any]]:
 
 def _distances(truth: np.ndarray, placed: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Distance of each cell from its place, after the best similarity of its section."""
-    errors = np.empty(len(truth))
+    distances: np.ndarray = np.linalg.norm(_aligned(truth, placed, labels) - truth, axis=1)
+    return distances
+
+
+def _aligned(truth: np.ndarray, placed: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Move what was placed by the best similarity of each section."""
+    moved = placed.copy()
     for label in np.unique(labels):
         rows = labels == label
-        moved = placed[rows]
         if rows.sum() > 3:
-            moved = procrustes_align(moved, truth[rows]).transform(moved)
-        errors[rows] = np.linalg.norm(moved - truth[rows], axis=1)
-    return errors
+            moved[rows] = procrustes_align(moved[rows], truth[rows]).transform(moved[rows])
+    return moved
 
 
 def _mean(values: list[float]) -> float | None:
@@ -189,15 +193,18 @@ def _table_of_errors(rows: dict[str, dict[str, Any]], unit: str, n_folds: int) -
     )
 
 
-def _maps(reference: Bunch, parts: list[Placed], unit: str) -> str:
+def _maps(reference: Bunch, parts: list[Placed], unit: str | None) -> str:
     """Where the cells are and where they were placed, each by a fit without them."""
     placed = np.full(reference.coords.shape, np.nan)
     for part in parts:
-        placed[part.rows] = part.coords
+        rows = part.rows
+        placed[rows] = _aligned(reference.coords[rows], part.coords, reference.sections[rows])
     pictures = []
     for label in np.unique(reference.sections)[:N_MAPS]:
         rows = (reference.sections == label) & np.isfinite(placed).all(axis=1)
-        display = ReconstructionDisplay.from_predictions(reference.coords[rows], placed[rows])
+        display = ReconstructionDisplay.from_predictions(
+            reference.coords[rows], placed[rows], align=False, marked=(), unit=unit
+        )
         alt = (
             f"Section {label}: left, its {rows.sum()} cells where they are, colored by position; "
             "right, the same cells in the same colors where they were placed."
@@ -206,8 +213,13 @@ def _maps(reference: Bunch, parts: list[Placed], unit: str) -> str:
     return "".join(pictures)
 
 
-def _table_of_radii(reference: Bunch, parts: list[Placed], unit: str) -> str:
+def _table_of_radii(reference: Bunch, parts: list[Placed], unit: str, kind: str) -> str:
     """How many of the cells lie within the radius that is said to hold them."""
+    if kind == "whole sections":
+        return (
+            "<p>A section that was left out has a frame that the fit does not know. --folds "
+            "blocks or random tell how much radii hold.</p>"
+        )
     radii = np.concatenate([part.radii for part in parts if part.radii is not None])
     away = np.concatenate(
         [np.linalg.norm(part.coords - reference.coords[part.rows], axis=1) for part in parts]
@@ -243,7 +255,8 @@ def _gene_table(pipeline: Any, reference: Bunch) -> str:
     n = int(select.get_support().sum())
     return (
         f"<p>{n:,} of {len(reference.genes):,} genes are selected. Those with the highest "
-        "Moran's I:</p>" + _table(["gene", "identifier", "Moran's I", "cells that have it"], body)
+        "Moran's I, in standard deviations of a gene without structure:</p>"
+        + _table(["gene", "identifier", "z of Moran's I", "cells that have it"], body)
     )
 
 

@@ -3,6 +3,7 @@
 May import `_utils`.
 """
 
+import logging
 import warnings
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,8 @@ from ._positions import SPATIAL_KEY, as_positions, find_positions
 from ._section import raw_section
 from ._section_labels import SECTION_KEY, warn_of_unnamed_sections
 from ._sources import named_sources
+
+logger = logging.getLogger(__name__)
 
 
 def read_sections(
@@ -125,6 +128,7 @@ def read_sections(
     parts = {}
     for name, part in named_sources(source).items():
         parts[name], notes = _read(part, name, layer, spatial_key, section_key)
+        logger.info("%s: %d cells, %d genes %s", name, *parts[name].X.shape, parts[name].report)
         if notes:
             warnings.warn(f"{name}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
     return next(iter(parts.values())) if len(parts) == 1 else _concatenate(parts)
@@ -145,6 +149,7 @@ def open_source(source: Any) -> Any:
     if not isinstance(source, Path):
         return source
     kind = format_of(source)
+    logger.info("reading %s as %s", source, kind)
     return (ANNDATA_READERS.get(kind) or SECTION_READERS[kind])(source)
 
 

@@ -126,7 +126,7 @@ class GeneMapDisplay:
         ax : array of matplotlib Axes, default=None
             One for each gene. None creates a figure.
         **scatter_options : dict
-            Passed to `matplotlib.axes.Axes.scatter`.
+            Options of `plot` (`unit` and others) and of `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
@@ -156,11 +156,23 @@ class GeneMapDisplay:
         same_length(coords=points, X=part)
         return cls(points, part, list(show)).plot(ax, **scatter_options)
 
-    def plot(self, ax: Any = None, **scatter_options: Any) -> "GeneMapDisplay":
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        unit: str | None = None,
+        y_axis: str = "auto",
+        **scatter_options: Any,
+    ) -> "GeneMapDisplay":
         """Draw the maps.
 
         Parameters
         ----------
+        unit : str, default=None
+            Unit of the positions, such as ``"µm"``, for a scale bar and labels. Positions in
+            pixels (``"px"``) are drawn downward, as images are.
+        y_axis : {"auto", "up", "down"}, default="auto"
+            Which way the second coordinate runs; "auto" follows the unit.
         ax, **scatter_options
             See `from_predictions`.
 
@@ -174,7 +186,7 @@ class GeneMapDisplay:
             order = np.argsort(values, kind="stable")
             drawn = scatter(each, self.coords[order], values[order], **scatter_options)
             each.figure.colorbar(drawn, ax=each, shrink=0.7)
-            as_map(each, str(gene))
+            as_map(each, str(gene), unit=unit, y_axis=y_axis)
         self.ax_ = axes
         self.figure_ = axes[0].figure
         return self

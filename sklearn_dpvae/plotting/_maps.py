@@ -12,7 +12,9 @@ from ._common import (
     as_map,
     by_section,
     call,
+    categories_of,
     get_axes,
+    in_unit,
     legend_beside,
     plane,
     position_colors,
@@ -34,10 +36,11 @@ class ReconstructionDisplay:
     y_pred : ndarray of shape (n_cells, n_dims)
         Reconstructed positions.
     color : array-like of shape (n_cells,) or (n_cells, 3), default=None
-        Numbers, labels or RGB values to color the cells by. None colors them by their true
-        positions.
+        Numbers, labels or RGB values to color the cells by. Categories of pandas keep their
+        order. None colors cells by their true positions.
     marked : array-like of int, default=None
-        Indices of cells to mark in both maps. None marks three cells of each section, far apart.
+        Indices of cells to mark in both maps. None marks three cells of each section, far apart,
+        and an empty list none.
     sections : array-like of shape (n_cells,), default=None
         Section of each row. Each section has its own row of two maps.
 
@@ -151,7 +154,7 @@ class ReconstructionDisplay:
         ax : array of matplotlib Axes, default=None
             Two for each section. None creates a figure.
         **scatter_options : dict
-            Passed to `matplotlib.axes.Axes.scatter`.
+            Options of `plot` (`unit` and others) and of `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
@@ -164,11 +167,27 @@ class ReconstructionDisplay:
         display = cls(true, pred, color=color, marked=marked, sections=sections)
         return display.plot(ax, **scatter_options)
 
-    def plot(self, ax: Any = None, **scatter_options: Any) -> "ReconstructionDisplay":
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        unit: str | None = None,
+        y_axis: str = "auto",
+        palette: Any = None,
+        **scatter_options: Any,
+    ) -> "ReconstructionDisplay":
         """Draw the maps.
 
         Parameters
         ----------
+        palette : dict or list, default=None
+            Colors of labels: by label, or in the order of the categories, as scanpy keeps them
+            in ``adata.uns["celltype_colors"]``.
+        unit : str, default=None
+            Unit of the positions, such as ``"µm"``, for a scale bar and labels. Positions in
+            pixels (``"px"``) are drawn downward, as images are.
+        y_axis : {"auto", "up", "down"}, default="auto"
+            Which way the second coordinate runs; "auto" follows the unit.
         ax, **scatter_options
             See `from_predictions`.
 
@@ -178,17 +197,24 @@ class ReconstructionDisplay:
         """
         parts = by_section(self.sections, len(self.y_true))
         axes = get_axes(ax, 2 * len(parts), n_columns=2, size=(4.2, 3.8))
+        categories = categories_of(self.color)
+        values = None if self.color is None else np.asarray(self.color)
+        if categories is None and values is not None and values.dtype.kind in "OSU":
+            categories = sorted(set(map(str, values.tolist())))  # The same colors in all sections.
+        if categories is not None:
+            scatter_options |= {"categories": categories}
         for (label, rows), pair in zip(parts, axes.reshape(-1, 2), strict=True):
             true, pred = self.y_true[rows], self.y_pred[rows]
-            color = position_colors(true) if self.color is None else np.asarray(self.color)[rows]
+            color = position_colors(true) if values is None else values[rows]
             marked = self._marked_among(rows)
             suffix = "" if label is None else f", {label}"
             for each, points, title in zip(
                 pair, (true, pred), ("true", "reconstructed"), strict=True
             ):
-                scatter(each, points, color, **scatter_options)
-                _draw_marked(each, points[marked])
-                as_map(each, title + suffix)
+                scatter(each, points, color, palette=palette, **scatter_options)
+                if len(marked):
+                    _draw_marked(each, points[marked])
+                as_map(each, title + suffix, unit=unit, y_axis=y_axis)
             if pair[1].get_legend_handles_labels()[0]:
                 legend_beside(pair[1])
         self.ax_ = axes
@@ -297,7 +323,7 @@ class ErrorMapDisplay:
         ax : matplotlib Axes, default=None
             None creates a figure.
         **scatter_options : dict
-            Passed to `matplotlib.axes.Axes.scatter`.
+            Options of `plot` (`unit` and others) and of `matplotlib.axes.Axes.scatter`.
 
         Returns
         -------
@@ -311,11 +337,23 @@ class ErrorMapDisplay:
         errors = np.linalg.norm(pred - true, axis=1)
         return cls(plane(true, "y_true"), errors).plot(ax, **scatter_options)
 
-    def plot(self, ax: Any = None, **scatter_options: Any) -> "ErrorMapDisplay":
+    def plot(
+        self,
+        ax: Any = None,
+        *,
+        unit: str | None = None,
+        y_axis: str = "auto",
+        **scatter_options: Any,
+    ) -> "ErrorMapDisplay":
         """Draw the errors.
 
         Parameters
         ----------
+        unit : str, default=None
+            Unit of the positions, such as ``"µm"``, for a scale bar and labels. Positions in
+            pixels (``"px"``) are drawn downward, as images are.
+        y_axis : {"auto", "up", "down"}, default="auto"
+            Which way the second coordinate runs; "auto" follows the unit.
         ax, **scatter_options
             See `from_predictions`.
 
@@ -329,9 +367,10 @@ class ErrorMapDisplay:
         options = {"cmap": "plasma_r", "vmin": 0, **scatter_options}
         drawn = scatter(axes, self.coords[order], self.errors[order], **options)
         self.colorbar_ = axes.figure.colorbar(
-            drawn, ax=axes, label="error (tissue units)", shrink=0.8
+            drawn, ax=axes, label=in_unit("error", unit), shrink=0.8
         )
-        as_map(axes, f"median error {np.median(self.errors):.3g}")
+        title = f"median error {np.median(self.errors):.3g} {unit or ''}".strip()
+        as_map(axes, title, unit=unit, y_axis=y_axis)
         self.ax_ = axes
         self.figure_ = axes.figure
         return self

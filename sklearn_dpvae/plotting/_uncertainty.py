@@ -5,7 +5,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._common import HIGHLIGHT, as_map, call, get_axes, plane, pyplot, same_length
+from ._common import (
+    HIGHLIGHT,
+    as_map,
+    call,
+    get_axes,
+    in_unit,
+    plane,
+    pyplot,
+    same_length,
+    scatter,
+)
 
 
 class UncertaintyDisplay:
@@ -110,7 +120,8 @@ class UncertaintyDisplay:
         ax : matplotlib Axes, default=None
             None creates a figure.
         **ellipse_options : dict
-            Passed to `matplotlib.collections.EllipseCollection`.
+            Options of `plot` (`unit` and others), and of
+            `matplotlib.collections.EllipseCollection`.
 
         Returns
         -------
@@ -134,12 +145,23 @@ class UncertaintyDisplay:
         return cls(pred, std, y_true=true).plot(ax, max_cells=max_cells, **ellipse_options)
 
     def plot(
-        self, ax: Any = None, *, max_cells: int | None = 50, **ellipse_options: Any
+        self,
+        ax: Any = None,
+        *,
+        max_cells: int | None = 50,
+        unit: str | None = None,
+        y_axis: str = "auto",
+        **ellipse_options: Any,
     ) -> "UncertaintyDisplay":
         """Draw the predictions.
 
         Parameters
         ----------
+        unit : str, default=None
+            Unit of the positions, such as ``"µm"``, for a scale bar and labels. Positions in
+            pixels (``"px"``) are drawn downward, as images are.
+        y_axis : {"auto", "up", "down"}, default="auto"
+            Which way the second coordinate runs; "auto" follows the unit.
         ax, max_cells, **ellipse_options
             See `from_predictions`.
 
@@ -157,7 +179,7 @@ class UncertaintyDisplay:
         half = self.std[rows] if self.std.ndim == 2 else np.column_stack([self.std[rows]] * 2)
         points = self.y_pred[rows]
 
-        axes.scatter(*self.y_pred.T, s=3, color="0.7", linewidths=0)
+        scatter(axes, self.y_pred, np.full((len(self.y_pred), 3), 0.7), s=3)
         self.ellipses_ = EllipseCollection(
             2 * half[:, 0],
             2 * half[:, 1],
@@ -179,9 +201,9 @@ class UncertaintyDisplay:
         axes.update_datalim(np.vstack([points - half, points + half]))
         axes.autoscale_view()
         self.colorbar_ = axes.figure.colorbar(
-            self.ellipses_, ax=axes, label="standard deviation (tissue units)", shrink=0.8
+            self.ellipses_, ax=axes, label=in_unit("standard deviation", unit), shrink=0.8
         )
-        as_map(axes)
+        as_map(axes, unit=unit, y_axis=y_axis)
         self.ax_ = axes
         self.figure_ = axes.figure
         return self
