@@ -91,6 +91,6 @@ class FitSettings:
 
     def n_epochs(self, n_batches: int) -> int:
         """Passes over the cells: what "auto" needs is a number of steps."""
-        if isinstance(self.training.max_epochs, int):
-            return self.training.max_epochs
+        if not isinstance(self.training.max_epochs, str):
+            return int(self.training.max_epochs)
         return max(self.auto_steps // n_batches, _AUTO_MIN_EPOCHS)

@@ -14,6 +14,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import __version__
 from .._fitted.counts import median_library_size
+from .._utils.arrays import naming
 from ..datasets import align_genes
 from ..datasets._genes import make_unique, quote
 from .answers import Answers, answer
@@ -104,7 +105,8 @@ class SpatialModel:
         for name in ("genes", "gene_ids"):
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, np.asarray(given).astype(str))
+                with naming(name):
+                    object.__setattr__(self, name, np.asarray(given).astype(str))
         if self.genes.ndim != 1:
             raise ValueError(
                 f"genes must be a list of names, got an array of shape {self.genes.shape}."

@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy import sparse
-from sklearn.utils import check_array
+
+from .._utils.arrays import check_array
 
 SHOWN = 3  # How many names a message quotes.
 

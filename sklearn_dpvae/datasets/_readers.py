@@ -201,9 +201,9 @@ def read_h5ad(path: Path) -> Any:
             # `read_sections` warns itself, and makes them unique.
             warnings.filterwarnings("ignore", message=".*names are not unique")
             adata = anndata.read_h5ad(path)
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except Exception as error:
         # anndata passes on what h5py and pandas raise. Whatever it is, the file cannot be read.
-        if isinstance(error, PermissionError | IsADirectoryError):
+        if isinstance(error, PermissionError | IsADirectoryError | ImportError):
             raise
         raise ValueError(
             f"{path} is not a readable .h5ad file ({' '.join(str(error).split())}). It may be "
