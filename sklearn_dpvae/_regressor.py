@@ -17,7 +17,7 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_array, check_consistent_length, check_random_state, check_X_y
+from sklearn.utils import check_consistent_length, check_random_state, check_X_y
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
@@ -39,7 +39,9 @@ from ._network.dpvae import DPVAE
 from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
 from ._network.losses import DISTANCE_LOSSES
 from ._network.objective import PRECISIONS
+from ._training.callbacks import check_callbacks
 from ._training.devices import pick_device
+from ._utils.arrays import check_array, check_indices, naming
 from ._utils.validation import check_coords, check_same_order, checks_parameters
 from .masks import MASKS
 from .metrics import procrustes_disparity
@@ -436,6 +438,7 @@ class DPVAESpatialRegressor(
     ) -> Self:
         """Check all, fit, and only then set what is learned."""
         given = X
+        check_callbacks(self.callbacks)
         check_same_order(X, y)
         X, y = self._check_fit(X, y, reset=resume is None)
         hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
@@ -481,11 +484,16 @@ class DPVAESpatialRegressor(
             "y_numeric": True,
             "ensure_min_samples": 2,
         }
-        if not reset:
-            return validate_data(self, X, y, reset=False, **options)
-        # What it raises would else come after the training.
-        _get_feature_names(X)
-        return check_X_y(X, y, estimator=self, **options)
+        if y is not None:
+            # Errors of its conversion, which would not say that they are about y.
+            check_array(y, input_name="y", ensure_2d=False, ensure_all_finite=False)
+        with naming("X"):
+            check_indices(X)
+            if not reset:
+                return validate_data(self, X, y, reset=False, **options)
+            # What it raises would else come after the training.
+            _get_feature_names(X)
+            return check_X_y(X, y, estimator=self, **options)
 
     def predict(
         self,
@@ -699,7 +707,8 @@ class DPVAESpatialRegressor(
         Raises
         ------
         ValueError
-            If `Z` has another number of columns than the model has latent components.
+            If `Z` has another number of columns than the model has latent components, or
+            values far beyond any latent.
         """
         check_is_fitted(self)
         latents = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -715,7 +724,13 @@ class DPVAESpatialRegressor(
             expected = self.fitted_.decoder.decode(
                 torch.from_numpy(latents.astype(np.float64)), library, known
             )
-        return expected.numpy().astype(latents.dtype, copy=False)
+        values = expected.numpy().astype(latents.dtype, copy=False)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"Z holds latents as large as {np.abs(latents).max():g}, for which the decoder "
+                "gives infinity. Pass what transform returns."
+            )
+        return values
 
     def _check_library_size(self, library_size: Any, n_samples: int) -> torch.Tensor | None:
         """A library size for each row, as a tensor; None where the likelihood knows of none."""
@@ -782,9 +797,11 @@ class DPVAESpatialRegressor(
         return len(self.fitted_.history)
 
     def _check_query(self, X: Any) -> Any:
-        return validate_data(
-            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
-        )
+        with naming("X"):
+            check_indices(X)
+            return validate_data(
+                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+            )
 
     @property
     def _n_features_out(self) -> int:

@@ -113,6 +113,30 @@ def relative_stress(module: DPVAE, x: Tensor, s: Tensor, codes: Tensor | None) -
     return (value / (scale * tissue)).mean()
 
 
+def check_callbacks(callbacks: Any) -> None:
+    """Raise where a list of callbacks holds something else.
+
+    Parameters
+    ----------
+    callbacks : list, tuple or None
+        Of skorch callbacks, their classes, or pairs of a name and one of these.
+
+    Raises
+    ------
+    TypeError
+        If an item is none.
+    """
+    for item in callbacks or ():
+        named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+        callback = item[1] if named else item
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                f"callbacks must hold skorch callbacks, got {item!r}. Derive it from "
+                "skorch.callbacks.Callback."
+            )
+
+
 class ProgressBar(Callback):
     """One bar over the epochs of a fit, with the loss and, if there is one, the stress."""
 

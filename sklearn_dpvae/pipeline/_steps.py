@@ -14,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_consistent_length, indexable
 from sklearn.utils.metadata_routing import process_routing
 
+from .._utils.arrays import naming
 from .._utils.routing import given, routing_is_on, sections_for
 from .._utils.validation import check_missing_genes, known_rows
 
@@ -110,8 +111,14 @@ def call_last_step(
         What the method returns; the pipeline where that is the last step.
     """
     keywords, of_last = keywords_of(pipeline, method, params)
-    X = with_rows(X)
-    mask = None if missing is None else check_missing_genes(missing, np.shape(X)[1])
+    with naming("X"):
+        X = with_rows(X)
+    mask = None
+    if missing is not None:
+        shape = np.shape(X)
+        if len(shape) != 2:
+            raise ValueError(f"X must be a matrix of cells and genes, got the shape {shape}.")
+        mask = check_missing_genes(missing, shape[1])
     X, _ = transform_with(zip(transformers(pipeline), keywords, strict=True), X, mask)
     last = pipeline._final_estimator
     if last == "passthrough":
@@ -188,7 +195,7 @@ def located_rows(y: ArrayLike) -> NDArray[np.intp] | None:
         coords = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    if not np.isnan(coords).any():
+    if coords.ndim == 0 or not np.isnan(coords).any():
         return None
     located = known_rows(coords.reshape(len(coords), -1), name="y")
     if not len(located):
