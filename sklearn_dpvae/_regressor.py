@@ -637,6 +637,55 @@ class DPVAESpatialRegressor(
         latents, _ = self.fitted_.encode(checked)
         return latents.astype(checked.dtype, copy=False)
 
+    def sample_latents(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray[Any]:
+        """Samples of q(z|x), the posterior of the latents, of which `transform` is the mean.
+
+        Each sample is drawn from one network, which is drawn for it, and moved into the pose of
+        the first: its cells belong together, as the distances of Theorem 1 do, whose bound
+        `sklearn_dpvae.metrics.distortion_bounds` computes. The spread holds what the network
+        leaves open about z, not how far off a position may be; see `predict_radius` for that.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_cells, n_components), in the dtype of `X` if that is a float
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a whole number of 1 or more.
+
+        Examples
+        --------
+        >>> from sklearn_dpvae import DPVAESpatialRegressor
+        >>> from sklearn_dpvae.datasets import make_tissue
+        >>> from sklearn_dpvae.metrics import distortion_bounds
+        >>> tissue = make_tissue(100, 20, random_state=0)
+        >>> X = tissue.X.toarray()
+        >>> model = DPVAESpatialRegressor(max_epochs=2, random_state=0).fit(X, tissue.coords)
+        >>> samples = model.sample_latents(X, 3, random_state=0)
+        >>> samples.shape
+        (3, 100, 2)
+        >>> lower, upper, probability = distortion_bounds(samples[0], tissue.coords)
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a whole number of 1 or more, got {n_samples!r}.")
+        checked = self._check_query(X)
+        samples = self.fitted_.sample(checked, int(n_samples), check_random_state(random_state))
+        return samples.astype(checked.dtype, copy=False)
+
     def inverse_transform(
         self,
         Z: ArrayLike,
