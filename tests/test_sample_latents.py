@@ -67,9 +67,7 @@ def test_seed_dtype_and_the_callers_generators(tissue, X):
         first, model.sample_latents(X.astype(np.float32), 2, random_state=3)
     )
     assert not np.array_equal(first[0], first[1])
-    assert not np.array_equal(
-        first, model.sample_latents(X.astype(np.float32), 2, random_state=4)
-    )
+    assert not np.array_equal(first, model.sample_latents(X.astype(np.float32), 2, random_state=4))
     for n_samples in (0, 1.5, "2"):
         with pytest.raises(ValueError, match="n_samples must be a whole number"):
             model.sample_latents(X, n_samples)

@@ -97,9 +97,7 @@ class FittedModel(Value):
         """
         return average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
 
-    def sample(
-        self, X: Matrix, n_samples: int, rng: np.random.RandomState
-    ) -> NDArray[np.float64]:
+    def sample(self, X: Matrix, n_samples: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         """Samples of the posterior of cells, each by one network that is drawn for it.
 
         Parameters
