@@ -172,8 +172,9 @@ class DPVAESpatialRegressor(
         Median library size of the counts that were explained.
     history_ : list of dict
         For each epoch: loss, its terms (reconstruction, kl, distance, alignment), scale (c, in
-        scaled units), dur (seconds), and valid_stress with `early_stopping`. A term of weight 0
-        is measured on some cells of one batch.
+        scaled units), dur (seconds), and with `early_stopping` valid_stress and valid_elbo, the
+        ELBO of held-out cells (for the Gaussian up to its constant). A term of weight 0 is
+        measured on some cells of one batch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int

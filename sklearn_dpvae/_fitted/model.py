@@ -38,7 +38,7 @@ class FittedModel(Value):
         The networks, on the CPU and in evaluation mode.
     history : list of dict
         For each epoch: loss, the terms of the objective, scale (c, in scaled units), dur
-        (seconds), and valid_stress with early stopping.
+        (seconds), and valid_stress and valid_elbo with early stopping.
     frames : SectionFrames
         Where latents lie in each section.
     error_model : ErrorModel
