@@ -30,7 +30,6 @@ from ._fitted.reference import (
     check_hidden_layer_sizes,
     check_levels,
     check_reference,
-    warn_of_unequal_extents,
 )
 from ._fitted.settings import FitSettings
 from ._fitted.uncertainty import ErrorModel
@@ -190,8 +189,9 @@ class DPVAESpatialRegressor(
         Median library size of the counts that were explained.
     history_ : list of dict
         For each epoch: loss, its terms (reconstruction, kl, distance, alignment), scale (c, in
-        scaled units), dur (seconds), and valid_stress with `early_stopping`. A term of weight 0
-        is measured on some cells of one batch.
+        scaled units), dur (seconds), and with `early_stopping` valid_stress and valid_elbo, the
+        ELBO of held-out cells (for the Gaussian up to its constant). A term of weight 0 is
+        measured on some cells of one batch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -454,8 +454,6 @@ class DPVAESpatialRegressor(
             resume=resume,
             name=type(self).__name__,
         )
-        if self.alignment_weight == 0:
-            warn_of_unequal_extents(data)
         settings = FitSettings.of(
             self.get_params(deep=False)
             | {
@@ -679,6 +677,55 @@ class DPVAESpatialRegressor(
         checked = self._check_query(X)
         latents, _ = self.fitted_.encode(checked)
         return latents.astype(checked.dtype, copy=False)
+
+    def sample_latents(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray[Any]:
+        """Samples of q(z|x), the posterior of the latents, of which `transform` is the mean.
+
+        Each sample is drawn from one network, which is drawn for it, and moved into the pose of
+        the first: its cells belong together, as the distances of Theorem 1 do, whose bound
+        `sklearn_dpvae.metrics.distortion_bounds` computes. The spread holds what the network
+        leaves open about z, not how far off a position may be; see `predict_radius` for that.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_cells, n_components), in the dtype of `X` if that is a float
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a whole number of 1 or more.
+
+        Examples
+        --------
+        >>> from sklearn_dpvae import DPVAESpatialRegressor
+        >>> from sklearn_dpvae.datasets import make_tissue
+        >>> from sklearn_dpvae.metrics import distortion_bounds
+        >>> tissue = make_tissue(100, 20, random_state=0)
+        >>> X = tissue.X.toarray()
+        >>> model = DPVAESpatialRegressor(max_epochs=2, random_state=0).fit(X, tissue.coords)
+        >>> samples = model.sample_latents(X, 3, random_state=0)
+        >>> samples.shape
+        (3, 100, 2)
+        >>> lower, upper, probability = distortion_bounds(samples[0], tissue.coords)
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a whole number of 1 or more, got {n_samples!r}.")
+        checked = self._check_query(X)
+        samples = self.fitted_.sample(checked, int(n_samples), check_random_state(random_state))
+        return samples.astype(checked.dtype, copy=False)
 
     def inverse_transform(
         self,

@@ -4,6 +4,7 @@ Imports the training, the ensemble, the frames and the error model.
 """
 
 import copy
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from .._training.checkpoint import CheckpointFile, fingerprint
 from .._training.loop import build_net, train
 from .._training.pairs import GroupMask
 from .._training.reference import ReferenceData
-from ..metrics import procrustes_align
+from ..metrics import procrustes_align, spot_spacing
 from .counts import median_library_size, standardize_like
 from .encoding import (
     average_in_common_pose,
@@ -45,6 +46,9 @@ _COMPONENTS = 64
 
 # Cells that the first value of c is measured on.
 _CELLS_FOR_SCALE = 1000
+
+# Sections of one tissue and technology differ by less in size and in the spacing of their cells.
+_DIFFERENT_UNITS = 5.0
 
 
 def fit_reference(
@@ -72,6 +76,9 @@ def fit_reference(
     FloatingPointError
         If the training diverges.
     """
+    objective = settings.objective
+    if objective.distance_weight and not objective.alignment_weight:
+        _warn_of_different_units(data)
     file = _checkpoint_file(data, settings, resume)
     if file is not None and file.seed is not None:
         settings = replace(settings, seed=file.seed)
@@ -154,6 +161,28 @@ def _scaled(data: ReferenceData, unit: float | None) -> tuple[ReferenceData, flo
         unit = float(np.sqrt(np.mean(positions**2)))
     positions /= unit
     return replace(data, coords=positions), unit
+
+
+def _warn_of_different_units(data: ReferenceData) -> None:
+    """Sections that are far larger than others, and whose cells are as much farther apart."""
+    sizes = []
+    for code in range(data.n_sections):
+        coords = data.coords[data.codes == code]
+        radius = np.sqrt(np.mean((coords - coords.mean(axis=0)) ** 2))
+        sizes.append((radius, spot_spacing(coords)))
+    order = np.argsort([radius for radius, _ in sizes])
+    small, large = sizes[order[0]], sizes[order[-1]]
+    ratio = min(b / a for a, b in zip(small, large, strict=True))
+    if ratio > _DIFFERENT_UNITS:
+        names = [repr(data.labels[k].item()) for k in (order[-1], order[0])]
+        warnings.warn(
+            f"the positions of sections {names[0]} and {names[1]} look as if they were in "
+            f"different units: one is {ratio:.0f} times as large and as sparse as the other. The "
+            "distance term has one scale c for all sections, and alignment_weight=0 leaves "
+            "nothing else. Bring all positions to one unit.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _hold_out(

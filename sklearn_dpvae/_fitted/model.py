@@ -13,7 +13,13 @@ from numpy.typing import ArrayLike, NDArray
 from .._network.dpvae import DPVAE
 from .._training.reference import Matrix
 from ..reconstruction._anchors import check_anchors
-from .encoding import average_in_common_pose, encode_members, encoder_of, in_float64
+from .encoding import (
+    average_in_common_pose,
+    encode_members,
+    encoder_of,
+    in_float64,
+    sample_members,
+)
 from .frames import SectionFrames
 from .placement import Placement, place_with_anchors
 from .uncertainty import ErrorModel
@@ -32,7 +38,7 @@ class FittedModel(Value):
         The networks, on the CPU and in evaluation mode.
     history : list of dict
         For each epoch: loss, the terms of the objective, scale (c, in scaled units), dur
-        (seconds), and valid_stress with early stopping.
+        (seconds), and valid_stress and valid_elbo with early stopping.
     frames : SectionFrames
         Where latents lie in each section.
     error_model : ErrorModel
@@ -90,6 +96,22 @@ class FittedModel(Value):
             In latent units.
         """
         return average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
+
+    def sample(self, X: Matrix, n_samples: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Samples of the posterior of cells, each by one network that is drawn for it.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
+        n_samples : int
+        rng : RandomState
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_cells, n_components)
+        """
+        members = rng.randint(self.module.n_members, size=n_samples)
+        return sample_members(self.encoder, X, members, rng.randint(np.iinfo(np.int32).max))
 
     def place(
         self,

@@ -3,7 +3,6 @@
 Imports the counts, the masks' pairs and the fitted model.
 """
 
-import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -132,29 +131,6 @@ def _all_the_same(X: Matrix, rows: NDArray[np.intp]) -> bool:
 
 def _dense(X: Matrix) -> NDArray[Any]:
     return X.toarray() if sp.issparse(X) else X
-
-
-def warn_of_unequal_extents(data: ReferenceData) -> None:
-    """Warn if sections differ so much in extent that they cannot be in one unit.
-
-    One c matches the distances of all sections, so that it cannot fit both. The alignment term
-    compares each section with itself, and would not mind.
-    """
-    if len(data.labels) < 2:
-        return
-    spread = [
-        float(np.sqrt(data.coords[data.codes == code].var(axis=0).sum()))
-        for code in range(len(data.labels))
-    ]
-    low, high = int(np.argmin(spread)), int(np.argmax(spread))
-    if spread[high] > 20 * spread[low]:
-        warnings.warn(
-            f"section {data.labels[high]} is {spread[high] / spread[low]:,.0f} times as large as "
-            f"section {data.labels[low]}: are both in one unit? Without alignment_weight the loss "
-            "compares their distances. Bring positions to one unit.",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def check_levels(n_components: Any, n_dims: int, resume: FittedModel | None) -> tuple[int, ...]:

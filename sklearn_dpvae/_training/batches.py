@@ -125,7 +125,12 @@ class Batches:
     def n_batches(self) -> int:
         return 1 if self.batch_size is None else -(-self.n_cells // self.batch_size)
 
-    def take(self, index: np.ndarray, position: Tensor | None = None) -> tuple[dict, dict]:
+    def take(
+        self,
+        index: np.ndarray,
+        position: Tensor | None = None,
+        view: np.ndarray | None = None,
+    ) -> tuple[dict, dict]:
         """The batch of these rows: inputs of the module, and what the loss compares with.
 
         Parameters
@@ -133,6 +138,8 @@ class Batches:
         index : ndarray of shape (n_members, n_batch)
         position : Tensor of shape (n_members, n_batch), optional
             The same on the device, if it is there already.
+        view : ndarray of shape (n_members, n_batch), optional
+            Which measurement of each cell: 0 is `X`, and so is None for all.
         """
         if position is None:
             position = torch.as_tensor(index, device=self.device)
@@ -140,13 +147,12 @@ class Batches:
         def part(values):
             return None if values is None else values[position]
 
-        if self.data.views:
-            # The views lie below X in the order of the cells.
-            drawn = self._neighbors_rng.integers(1 + len(self.data.views), size=index.shape)
-            seen = index + drawn * self.data.X.shape[0]
-            x = self._x.take(seen, torch.as_tensor(seen, device=self.device))
-        else:
+        if view is None:
             x = self._x.take(index, position)
+        else:
+            # The views lie below X in the order of the cells.
+            seen = index + view * self.data.X.shape[0]
+            x = self._x.take(seen, torch.as_tensor(seen, device=self.device))
         target = x
         if self._counts is not None and self._counts is not self._x:
             target = self._counts.take(index, position)
@@ -177,7 +183,10 @@ class Batches:
         sizes = [index.shape[1] for index in batches]
         order = torch.as_tensor(np.concatenate(batches, axis=1), device=self.device)
         for index, position in zip(batches, order.split(sizes, dim=1), strict=True):
-            yield self.take(index, position)
+            view = None
+            if self.data.views:
+                view = self._neighbors_rng.integers(1 + len(self.data.views), size=index.shape)
+            yield self.take(index, position, view)
 
     def _draw(self) -> Iterator[np.ndarray]:
         """Rows of each batch of one pass, (n_members, n_batch)."""

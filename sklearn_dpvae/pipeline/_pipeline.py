@@ -92,9 +92,9 @@ class SpatialPipeline(Pipeline):
     -----
     Requests are set on the steps: ``pipe["dpvae"].set_predict_request(sections="slide")`` makes
     ``pipe.predict(X, slide=labels)`` work, and ``sections=False`` keeps the labels from a step.
-    `calibrate` and `predict_radius` follow the requests for `predict`. `missing_genes` belongs
-    to the columns of `X`, which the steps change, and is therefore never routed by name: each
-    step that takes it gets the part that belongs to its own genes.
+    `calibrate`, `predict_radius` and `sample_latents` follow the requests for `predict`.
+    `missing_genes` belongs to the columns of `X`, which the steps change, and is therefore never
+    routed by name: each step that takes it gets the part that belongs to its own genes.
 
     Examples
     --------
@@ -431,6 +431,43 @@ class SpatialPipeline(Pipeline):
         if routing_is_on() and missing is None:
             return super().transform(X, **params)
         return call_last_step(self, "transform", X, missing=missing, params=params)
+
+    @available_if(_final_step_has("sample_latents"))
+    def sample_latents(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        *,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        **params: Any,
+    ) -> Any:
+        """Samples of the posterior of the latents, of which `transform` is the mean.
+
+        See `DPVAESpatialRegressor.sample_latents`.
+
+        Parameters
+        ----------
+        X, sections, missing_genes
+            See `predict`.
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+        **params : dict
+            Metadata that steps request for `predict` under other names.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_cells, n_components)
+        """
+        return call_last_step(
+            self,
+            "sample_latents",
+            X,
+            missing=missing_genes,
+            defaults={"n_samples": n_samples, "random_state": random_state},
+            params=_without_none(params, sections=sections),
+        )
 
     @available_if(_plain_pipeline_has("score"))
     def score(
