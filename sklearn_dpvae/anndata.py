@@ -23,8 +23,9 @@ from .datasets._genes import make_unique, quote
 from .datasets._positions import located_cells
 from .datasets._readers import SECTION_KEY, SPATIAL_KEY, find_expression
 from .pipeline import make_spatial_pipeline
+from .places import PlaceDistribution
 
-__all__ = ["fit", "predict"]
+__all__ = ["fit", "predict", "predict_places"]
 
 
 def fit(
@@ -239,6 +240,76 @@ def predict(
         adata.obs[f"{key_added}_std"] = found.std
     adata.uns[key_added] = _provenance(model, genes, layer)
     return adata if copy else None
+
+
+def predict_places(
+    model: Any,
+    adata: Any,
+    *,
+    locations: Any = None,
+    layer: str | None = "auto",
+    section_key: str | None = "auto",
+    min_share: float = 0.5,
+    tolerance: float = 0.001,
+) -> PlaceDistribution:
+    """Say where each cell of an AnnData may be: a probability for every place.
+
+    Parameters
+    ----------
+    model : SpatialModel or estimator
+        What `fit` returned, or a fitted pipeline with `feature_names_in_`.
+    adata : AnnData
+        The query, in memory. It is not modified.
+    locations : array-like of shape (n_locations, n_dims), default=None
+        Places to choose from, such as ``.obsm["spatial"]`` of the reference; by default those
+        of the reference's cells that the model keeps, 2,000 at most.
+    layer, section_key, min_share
+        See `predict`.
+    tolerance : float, default=0.001
+        Probability that may be left out of each row, to save memory.
+
+    Returns
+    -------
+    PlaceDistribution
+        Its `probabilities` is a CSR matrix of shape (n_cells, n_locations).
+
+    Raises
+    ------
+    ValueError
+        If a layer or key is not there, or too few genes are common to both.
+
+    Warns
+    -----
+    UserWarning
+        If the query lacks genes, or has names of genes more than once.
+
+    See Also
+    --------
+    predict : One position for each cell.
+    sklearn_dpvae.DPVAESpatialRegressor.predict_places : How probabilities come about.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(200, 50, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:150], max_epochs=2, random_state=0)
+    >>> dpa.predict_places(model, adata[150:]).probabilities.shape
+    (50, 150)
+    """
+    model = as_spatial_model(model)
+    X, genes = find_expression(adata, "adata", model.layer if layer == "auto" else layer)
+    return model.predict_places(
+        X,
+        genes=_unique(genes),
+        locations=locations,
+        sections=_sections(adata, section_key, model.section_key),
+        min_share=min_share,
+        tolerance=tolerance,
+    )
 
 
 def _layer_of_counts(adata: Any) -> str | None:

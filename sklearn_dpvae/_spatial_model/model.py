@@ -14,8 +14,10 @@ from sklearn.utils.validation import check_is_fitted
 
 from .. import __version__
 from .._fitted.counts import median_library_size
+from .._utils.routing import given
 from ..datasets import align_genes
 from ..datasets._genes import make_unique, quote
+from ..places import PlaceDistribution
 from .answers import Answers, answer
 
 CHUNK_SIZE = 10_000
@@ -228,6 +230,56 @@ class SpatialModel:
             min_share=min_share,
             latents=False,
         ).coords
+
+    def predict_places(
+        self,
+        X: Any,
+        *,
+        genes: ArrayLike | None = None,
+        locations: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+        min_share: float = 0.5,
+        tolerance: float = 0.001,
+    ) -> PlaceDistribution:
+        """Where each cell may be: a probability for every place.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_query_genes)
+            Expression of the query, in memory.
+        genes, sections, min_share
+            See `answers`.
+        locations, tolerance
+            See `DPVAESpatialRegressor.predict_places`.
+
+        Returns
+        -------
+        PlaceDistribution
+
+        Raises
+        ------
+        ValueError
+            If too few genes are common to both.
+
+        Warns
+        -----
+        UserWarning
+            If the query lacks genes.
+        """
+        names = np.asarray(getattr(X, "columns", self.genes) if genes is None else genes)
+        aligned, missing = self.align(X, names, min_share=min_share)
+        labels: dict[str, Any] = {} if sections is None else {"sections": sections}
+        with warnings.catch_warnings():
+            # Genes were matched by name before.
+            warnings.filterwarnings("ignore", message="X does not have valid feature names")
+            places: PlaceDistribution = self.pipeline.predict_places(
+                aligned,
+                locations=locations,
+                tolerance=tolerance,
+                **labels,
+                **given(self.pipeline, "predict_places", missing_genes=missing),
+            )
+        return places
 
     def answers(
         self,

@@ -15,6 +15,7 @@ from sklearn.utils.metaestimators import available_if
 
 from .._network.likelihoods import COUNT_LIKELIHOODS
 from .._utils.routing import routing_is_on, takes
+from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
 from ._steps import GivenCounts, call_last_step, located_rows, select_genes, transformers
 
@@ -74,9 +75,9 @@ class SpatialPipeline(Pipeline):
     -----
     Requests are set on the steps: ``pipe["dpvae"].set_predict_request(sections="slide")`` makes
     ``pipe.predict(X, slide=labels)`` work, and ``sections=False`` keeps the labels from a step.
-    `calibrate` and `predict_radius` follow the requests for `predict`. `missing_genes` belongs
-    to the columns of `X`, which the steps change, and is therefore never routed by name: each
-    step that takes it gets the part that belongs to its own genes.
+    `calibrate`, `predict_places` and `predict_radius` follow the requests for `predict`.
+    `missing_genes` belongs to the columns of `X`, which the steps change, and is therefore never
+    routed by name: each step that takes it gets the part that belongs to its own genes.
 
     Examples
     --------
@@ -303,6 +304,41 @@ class SpatialPipeline(Pipeline):
             X,
             missing=missing_genes,
             defaults={"level": level},
+            params=_without_none(params, sections=sections),
+        )
+
+    @available_if(_final_step_has("predict_places"))
+    def predict_places(
+        self,
+        X: Any,
+        *,
+        locations: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        tolerance: float = 0.001,
+        **params: Any,
+    ) -> PlaceDistribution:
+        """Where each cell may be: a probability for every place.
+
+        Parameters
+        ----------
+        X, sections, missing_genes
+            See `predict`.
+        locations, tolerance
+            See `DPVAESpatialRegressor.predict_places`.
+        **params : dict
+            Metadata that steps request for `predict` under other names.
+
+        Returns
+        -------
+        PlaceDistribution
+        """
+        return call_last_step(
+            self,
+            "predict_places",
+            X,
+            missing=missing_genes,
+            defaults={"locations": locations, "tolerance": tolerance},
             params=_without_none(params, sections=sections),
         )
 

@@ -134,8 +134,9 @@ def keywords_of(
         others = {key: values for key, values in params.items() if key != "sections"}
         of_steps = [sections_for(s, "transform", sections) for s in transformers(pipeline)]
         return of_steps, others | sections_for(last, method, sections)
-    # scikit-learn knows no requests for `calibrate` and `predict_radius`.
-    known = "predict" if method in ("calibrate", "predict_radius") else method
+    # scikit-learn knows no requests for `calibrate`, `predict_places` and `predict_radius`.
+    like_predict = method in ("calibrate", "predict_places", "predict_radius")
+    known = "predict" if like_predict else method
     routed = process_routing(pipeline, known, **params)
     of_steps = [dict(routed[name]["transform"]) for _, name, _ in pipeline._iter(with_final=False)]
     of_last = dict(routed.get(pipeline.steps[-1][0], {}).get(known, {}))
