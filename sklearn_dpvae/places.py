@@ -69,14 +69,14 @@ class PlaceDistribution:
     >>> import numpy as np
     >>> from scipy.sparse import csr_matrix
     >>> from sklearn_dpvae.places import PlaceDistribution
-    >>> grid = np.stack(np.meshgrid(range(5), range(4)), axis=-1).reshape(-1, 2)
-    >>> p = csr_matrix(([0.6, 0.4], ([0, 0], [0, 4])), shape=(1, 20))
+    >>> grid = np.stack(np.meshgrid(range(10), range(4)), axis=-1).reshape(-1, 2)
+    >>> p = csr_matrix(([0.6, 0.4], ([0, 0], [0, 9])), shape=(1, 40))
     >>> places = PlaceDistribution(p, grid)
     >>> places.mean()
-    array([[1.6, 0. ]])
+    array([[3.6, 0. ]])
     >>> places.modes()[0]
     array([[0., 0.],
-           [4., 0.]])
+           [9., 0.]])
     >>> places.region(0.5).toarray().sum(axis=1), places.n_patches(0.9)
     (array([1]), array([2]))
     """

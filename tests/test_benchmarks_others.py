@@ -12,7 +12,15 @@ from benchmark_sections import write_sections
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of an installed package")
 
-from benchmarks import ablation, device, missing_genes, model_family, regression, uncertainty
+from benchmarks import (
+    ablation,
+    device,
+    missing_genes,
+    model_family,
+    places,
+    regression,
+    uncertainty,
+)
 from benchmarks._common import machine
 from benchmarks._common.store import Store, fingerprint, read
 from benchmarks._common.tables import table_of, table_over_seeds
@@ -55,6 +63,7 @@ def folder(tmp_path_factory):
         missing_genes,
         model_family,
         performance,
+        places,
         reconstruction,
         regression,
         uncertainty,
@@ -296,6 +305,19 @@ def test_uncertainty_benchmark(folder, monkeypatch, capsys):
         assert 0 <= shares["50 %"] <= shares["80 %"] <= shares["95 %"] <= 1
         assert shares["50 % calibrated"] > 0.2
         assert shares["95 % calibrated"] > 0.7
+
+
+def test_places_benchmark(folder, tmp_path, monkeypatch, capsys):
+    quick(places, monkeypatch, n_estimators=2, max_epochs=20)
+    output = tmp_path / "places.json"
+    options = [str(folder), "-o", str(output), "--tasks", "single random"]
+    places.main([*options, "pair:section_1 > section_2"])
+    [within, _] = [record["measured"] for record in read(output)]
+    assert within["predict_places"]["log score"] > within["normal"]["log score"] > 0
+    assert within["predict_places"]["area"] < 1
+    [rows] = tables(capsys.readouterr().out)
+    assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "neighbors"]
+    assert rows[0]["95 %"] == f"{within['predict_places']['95 %']:.2f} ± 0.00"
 
 
 def test_reconstruction_benchmark_of_speed_and_scale(tmp_path, monkeypatch, capsys):
