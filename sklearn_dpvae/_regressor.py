@@ -41,9 +41,10 @@ from ._network.objective import PRECISIONS
 from ._training.callbacks import check_callbacks
 from ._training.devices import pick_device
 from ._utils.arrays import check_array, check_indices, naming
-from ._utils.validation import check_coords, check_same_order, checks_parameters
+from ._utils.validation import check_coords, check_level, check_same_order, checks_parameters
 from .masks import MASKS
 from .metrics import procrustes_disparity
+from .places import PlaceDistribution
 from .reconstruction._anchors import check_anchors
 
 # Of a term of the loss: what float32 holds, with room for the term.
@@ -628,11 +629,91 @@ class DPVAESpatialRegressor(
             If `level` is not between 0 and 1.
         """
         check_is_fitted(self)
-        if not isinstance(level, Real) or not 0 < level < 1:
-            raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")
+        check_level(level)
         checked = self._check_query(X)
         latents, disagreement = self.fitted_.encode(checked)
         return self.fitted_.error_model.radius(latents, disagreement, checked, level)
+
+    def predict_places(
+        self,
+        X: ArrayLike,
+        *,
+        locations: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+        tolerance: float = 0.001,
+    ) -> PlaceDistribution:
+        """Where each cell may be: a probability for every place.
+
+        A position is one point. Where expression leaves several places open, it lies between
+        them, and a radius around it is of the wrong shape. This is the whole answer instead.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            As in `fit`.
+        locations : array-like of shape (n_locations, n_dims), default=None
+            Places to choose from, in the frame of the answers: bins, spots, a grid. None are
+            those of the reference's cells in the section that a row is answered in; of 2,000
+            cells at most.
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row, see `predict`.
+        tolerance : float, default=0.001
+            Probability that may be left out of each row, to save memory: the smallest ones go.
+
+        Returns
+        -------
+        PlaceDistribution
+            With `probabilities`, a CSR matrix, and `mean`, `modes`, `region`, `sample` and
+            `log_density`.
+
+        Raises
+        ------
+        ValueError
+            If features differ from those of the fit, or `locations` has another number of
+            dimensions than the positions.
+
+        See Also
+        --------
+        sklearn_dpvae.metrics.place_log_score : How good the probabilities are.
+
+        Notes
+        -----
+        Four kinds of evidence are multiplied, each to its own power: two kernel ridge
+        regressions from `X` to the place, the places of the cells most like this one, and a
+        normal distribution around the predicted position. The powers maximize the probability
+        of the true places of cells of the reference that were left out: of the networks, or of
+        the whole chain in a `SpatialPipeline` with `n_calibration_folds`. They are tempered
+        where queries are other sections. If `X` has more than 64 columns, latents take its place.
+
+        Examples
+        --------
+        >>> from sklearn_dpvae import make_spatial_pipeline
+        >>> from sklearn_dpvae.datasets import make_tissue
+        >>> tissue = make_tissue(300, 60, random_state=0)
+        >>> pipe = make_spatial_pipeline(max_epochs=3, random_state=0)
+        >>> pipe = pipe.fit(tissue.X[:250], tissue.coords[:250])
+        >>> places = pipe.predict_places(tissue.X[250:])
+        >>> places.probabilities.shape
+        (50, 250)
+        >>> places.mean().shape, places.area(0.8).shape
+        ((50, 2), (50,))
+        """
+        check_is_fitted(self)
+        checked = self._check_query(X)
+        if not isinstance(tolerance, Real) or not 0 <= tolerance < 0.5:
+            raise ValueError(f"tolerance must be at least 0 and below 0.5, got {tolerance!r}.")
+        where = None
+        if locations is not None:
+            where = check_coords(locations, name="locations")
+            n_dims = self.fitted_.frames.n_dims
+            if where.shape[1] != n_dims:
+                raise ValueError(
+                    f"locations has {where.shape[1]} dimension(s) but positions have {n_dims}. "
+                    "Pass places in the frame of the answers."
+                )
+        return self.fitted_.distribution(
+            checked, self.placement_, sections, where, float(tolerance)
+        )
 
     def score(
         self,

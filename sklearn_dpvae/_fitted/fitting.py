@@ -33,6 +33,7 @@ from .encoding import (
 from .ensemble import balanced_subsets, out_of_bag, take_out_poses
 from .frames import SectionFrames
 from .model import FittedModel
+from .place_model import PlaceModel
 from .settings import FitSettings
 from .uncertainty import ErrorModel
 
@@ -100,17 +101,17 @@ def fit_reference(
         latents, coords, codes, data.labels, n_landmarks=settings.n_landmarks, rng=rng
     )
     scale = float((module.scale.detach() * module.pose.scale.flatten()).mean()) / unit
-    errors = np.empty(len(rows))
+    placed = np.empty_like(coords)
     for code, frame in enumerate(frames.frames):
         own = codes == code
-        errors[own] = np.linalg.norm(
-            frame.similarity.transform(latents[own]) - coords[own], axis=1
-        )
+        placed[own] = frame.similarity.transform(latents[own])
+    error_model, places = _uncertainty(data, rows, latents, disagreement, placed, 1.0 / scale, rng)
     fitted = FittedModel(
         module=module,
         history=history,
         frames=frames,
-        error_model=_error_model(data, rows, latents, disagreement, errors, 1.0 / scale, rng),
+        error_model=error_model,
+        places=places,
         scale=scale,
         unit=unit,
         labels=data.labels,
@@ -303,24 +304,35 @@ def _as_a_query(
     return latents, disagreement, rows
 
 
-def _error_model(
+def _uncertainty(
     data: ReferenceData,
     rows: NDArray[np.intp],
     latents: NDArray[np.float64],
     disagreement: NDArray[np.float64],
-    errors: NDArray[np.float64],
+    placed: NDArray[np.float64],
     unit: float,
     rng: np.random.RandomState,
-) -> ErrorModel:
-    """What errors of the reference's `rows` say about those of other cells."""
+) -> tuple[ErrorModel, PlaceModel]:
+    """What the reference's `rows`, and where they would be placed, say about other cells."""
     X, coords, codes = data.X, data.coords[rows], data.codes[rows]
+    errors = np.linalg.norm(placed - coords, axis=1)
     some = np.sort(rng.permutation(len(rows))[:_CELLS_FOR_ERRORS])
     known = rows[some], latents[some], disagreement[some], errors[some], unit
     if sp.issparse(X) or data.counts_as_input or X.shape[1] > _COMPONENTS:
-        return ErrorModel.fit(*known)
-    places = np.empty_like(latents)
-    for code in np.unique(codes):
-        own = codes == code
-        places[own] = procrustes_align(coords[own], latents[own]).transform(coords[own])
-    inputs = X[rows[some]].astype(np.float64)
-    return ErrorModel.fit(*known, inputs, places[some])
+        error_model = ErrorModel.fit(*known)
+    else:
+        places = np.empty_like(latents)
+        for code in np.unique(codes):
+            own = codes == code
+            places[own] = procrustes_align(coords[own], latents[own]).transform(coords[own])
+        inputs = X[rows[some]].astype(np.float64)
+        error_model = ErrorModel.fit(*known, inputs, places[some])
+    from_inputs = error_model.inputs is not None
+    return error_model, PlaceModel(
+        features=error_model.inputs if error_model.inputs is not None else error_model.latents,
+        coords=coords[some],
+        codes=codes[some],
+        from_inputs=from_inputs,
+        placed=placed[some],
+        scores=error_model.score(latents[some], disagreement[some], None),
+    )

@@ -33,6 +33,7 @@ _OWN = {
     "DPVAE": "_network.dpvae.DPVAE",
     "ErrorModel": "_fitted.uncertainty.ErrorModel",
     "FittedModel": "_fitted.model.FittedModel",
+    "PlaceModel": "_fitted.place_model.PlaceModel",
     "SectionFrame": "_fitted.frames.SectionFrame",
     "SectionFrames": "_fitted.frames.SectionFrames",
 }

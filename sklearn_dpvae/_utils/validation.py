@@ -6,6 +6,7 @@ Imports nothing of this package.
 import numbers
 import re
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
@@ -307,3 +308,9 @@ def check_missing_genes(missing_genes: ArrayLike, n_genes: int) -> NDArray[np.bo
             "~np.isin(reference_genes, query_genes)."
         )
     return missing
+
+
+def check_level(level: Any) -> None:
+    """Raise unless a level is a probability between 0 and 1, both excluded."""
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
+        raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")

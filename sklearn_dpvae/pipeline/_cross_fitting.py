@@ -17,6 +17,8 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 
+from .._fitted.evidence import MIN_CELLS, SectionEvidence, nearest_places
+from .._fitted.place_model import CELLS_FOR_WEIGHTS, PlaceTable
 from .._fitted.uncertainty import N_ALIKE, scatter_of_alike
 from .._regressor import DPVAESpatialRegressor
 from .._utils.validation import check_sections
@@ -71,6 +73,7 @@ def cross_fit(
     coords = np.asarray(y, dtype=np.float64).reshape(n_cells, -1)
     errors = np.full(n_cells, np.nan)
     scatter = None if known.inputs is None else np.full(n_cells, np.nan)
+    tables: list[PlaceTable] = []
     for fold in range(n_folds):
         train = np.flatnonzero(folds != fold)
         if len(train) > _MAX_CELLS:
@@ -96,9 +99,45 @@ def cross_fit(
             seen, _ = _seen_by_the_last(chain, X, labels, others)
             alike = NearestNeighbors(n_neighbors=min(N_ALIKE, len(others))).fit(seen)
             scatter[test] = scatter_of_alike(alike, known.places[~left_out], inputs)
+        if scatter is None:
+            inputs, seen = (
+                chain._final_estimator.transform(_seen_by_the_last(chain, X, labels, rows)[0])
+                for rows in (test, others)
+            )
+        tables += _tables_of(
+            np.flatnonzero(left_out),
+            (inputs, placed, coords[test], codes[test]),
+            (seen, coords[others], codes[others]),
+            CELLS_FOR_WEIGHTS // n_folds,
+        )
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
-        errors[known.rows], None if scatter is None else scatter[known.rows]
+        errors[known.rows],
+        None if scatter is None else scatter[known.rows],
+        tables,
+        another_section=any(not getattr(s, "pointwise", True) for s in transformers(pipeline)),
     )
+
+
+def _tables_of(
+    cells: NDArray[np.intp],
+    new: tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]],
+    known: tuple[Any, NDArray[Any], NDArray[Any]],
+    n_cells: int,
+) -> list[PlaceTable]:
+    """What the known cells of each section say of the places of some of its new ones."""
+    features, placed, coords, codes = new
+    tables = []
+    for code in np.unique(codes):
+        of_section = known[-1] == code
+        if of_section.sum() < MIN_CELLS:
+            continue
+        evidence = SectionEvidence(known[0][of_section], known[1][of_section])
+        # The new cells are in an order that is drawn, as far as it matters: by fold.
+        own = np.flatnonzero(codes == code)
+        own = own[:: max(1, len(own) // n_cells)]
+        table = evidence.of(features[own], placed[own], np.ones(len(own)))
+        tables.append(PlaceTable(cells[own], table, nearest_places(coords[own], evidence.coords)))
+    return tables
 
 
 def _rows(X: Any, params: dict[str, Any], rows: NDArray[np.intp]) -> dict[str, Any]:

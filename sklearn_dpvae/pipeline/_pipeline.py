@@ -19,6 +19,7 @@ from .._training.checkpoint import keeping_checkpoints
 from .._training.loop import in_a_search
 from .._utils.routing import routing_is_on, takes
 from .._utils.validation import check_same_order
+from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
 from ._genes import GeneTable, for_steps, query_columns
 from ._steps import (
@@ -92,7 +93,8 @@ class SpatialPipeline(Pipeline):
     -----
     Requests are set on the steps: ``pipe["dpvae"].set_predict_request(sections="slide")`` makes
     ``pipe.predict(X, slide=labels)`` work, and ``sections=False`` keeps the labels from a step.
-    `calibrate`, `predict_radius` and `sample_latents` follow the requests for `predict`.
+    `calibrate`, `predict_places`, `predict_radius` and `sample_latents` follow the requests for
+    `predict`.
     `missing_genes` belongs to the columns of `X`, which the steps change, and is therefore never
     routed by name: each step that takes it gets the part that belongs to its own genes.
 
@@ -403,6 +405,43 @@ class SpatialPipeline(Pipeline):
             params=_without_none(params, sections=sections),
         )
 
+    @available_if(_final_step_has("predict_places"))
+    def predict_places(
+        self,
+        X: Any,
+        *,
+        locations: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        tolerance: float = 0.001,
+        **params: Any,
+    ) -> PlaceDistribution:
+        """Where each cell may be: a probability for every place.
+
+        Parameters
+        ----------
+        X, sections, genes, missing_genes
+            See `predict`.
+        locations, tolerance
+            See `DPVAESpatialRegressor.predict_places`.
+        **params : dict
+            Metadata that steps request for `predict` under other names.
+
+        Returns
+        -------
+        PlaceDistribution
+        """
+        X, missing = for_steps(self, X, genes, missing_genes)
+        return call_last_step(
+            self,
+            "predict_places",
+            X,
+            missing=missing,
+            defaults={"locations": locations, "tolerance": tolerance},
+            params=_without_none(params, sections=sections),
+        )
+
     @available_if(_plain_pipeline_has("transform"))
     def transform(
         self,
@@ -439,6 +478,7 @@ class SpatialPipeline(Pipeline):
         n_samples: int = 1,
         *,
         sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
         random_state: int | np.random.RandomState | None = None,
         **params: Any,
@@ -449,7 +489,7 @@ class SpatialPipeline(Pipeline):
 
         Parameters
         ----------
-        X, sections, missing_genes
+        X, sections, genes, missing_genes
             See `predict`.
         n_samples : int, default=1
         random_state : int, RandomState instance or None, default=None
@@ -460,11 +500,12 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_samples, n_cells, n_components)
         """
+        X, missing = for_steps(self, X, genes, missing_genes)
         return call_last_step(
             self,
             "sample_latents",
             X,
-            missing=missing_genes,
+            missing=missing,
             defaults={"n_samples": n_samples, "random_state": random_state},
             params=_without_none(params, sections=sections),
         )

@@ -144,7 +144,7 @@ def keywords_of(
         of_steps = [sections_for(s, "transform", sections) for s in transformers(pipeline)]
         return of_steps, others | sections_for(last, method, sections)
     # scikit-learn knows no requests for these.
-    own = ("calibrate", "predict_radius", "sample_latents")
+    own = ("calibrate", "predict_places", "predict_radius", "sample_latents")
     known = "predict" if method in own else method
     routed = process_routing(pipeline, known, **params)
     of_steps = [dict(routed[name]["transform"]) for _, name, _ in pipeline._iter(with_final=False)]
