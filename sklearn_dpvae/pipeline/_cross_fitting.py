@@ -23,6 +23,7 @@ from .._fitted.uncertainty import N_ALIKE, scatter_of_alike
 from .._regressor import DPVAESpatialRegressor
 from .._utils.validation import check_sections
 from ..decomposition import SpatialPCA
+from ._held_out import HeldOut
 from ._steps import keywords_of, of_a_query, transform_with, transformers
 from ._thinning import at_depths
 
@@ -110,11 +111,19 @@ def cross_fit(
             (seen, coords[others], codes[others]),
             CELLS_FOR_WEIGHTS // n_folds,
         )
+    # The last fold also tells what queries unlike the reference may expect.
+    left_out = np.setdiff1d(np.flatnonzero(folds == n_folds - 1), train)
+    of_cells = labels.get("sections")
+    pipeline.held_out_ = HeldOut.of(
+        chain, X, coords, None if of_cells is None else np.asarray(of_cells), train, left_out
+    )
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
         errors[known.rows],
         None if scatter is None else scatter[known.rows],
         tables,
-        another_section=any(not getattr(s, "pointwise", True) for s in transformers(pipeline)),
+        another_section=any(
+            getattr(step, "query", None) == "new_section" for step in transformers(pipeline)
+        ),
     )
 
 

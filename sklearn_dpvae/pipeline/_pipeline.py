@@ -22,6 +22,7 @@ from .._utils.validation import check_same_order
 from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
 from ._genes import GeneTable, for_steps, query_columns
+from ._held_out import known_held_out
 from ._steps import (
     GivenMore,
     call_last_step,
@@ -442,6 +443,62 @@ class SpatialPipeline(Pipeline):
             params=_without_none(params, sections=sections),
         )
 
+    @available_if(_final_step_has("predict_radius"))
+    def predict_membership(
+        self,
+        X: Any,
+        *,
+        sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Conformal p-value of each cell: does it resemble cells of the reference at all?
+
+        A cell's expression is compared with what its components say of it in the reference: the
+        correlation over the selected genes. The p-value is the rank of that among held-out cells
+        of the reference, thinned to about the same depth. A cell of the reference's tissue has a
+        p-value below any level with at most about that probability; one of another tissue, or a
+        broken one, has a small p-value. Positions are given for all cells, these too.
+
+        Parameters
+        ----------
+        X, sections, genes, missing_genes
+            See `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_cells,)
+            Between 0 and 1. Multiply by their number, or use a false discovery rate, to choose
+            among many cells.
+
+        Raises
+        ------
+        ValueError
+            If the pipeline was fitted with ``n_calibration_folds=None`` or on too few cells, so
+            that it knows no held-out cells, or its last step sees more than 64 columns.
+
+        Notes
+        -----
+        Cells that are kept out of one fold of the calibration serve for comparison, at most 200.
+        No p-value is below 1/151. They do not know other technologies: shifts of single genes
+        that are as large as between chemistries make cells unlike the reference, too.
+
+        Examples
+        --------
+        >>> from sklearn_dpvae import make_spatial_pipeline
+        >>> from sklearn_dpvae.datasets import make_tissue
+        >>> tissue = make_tissue(400, 60, random_state=0)
+        >>> pipe = make_spatial_pipeline(max_epochs=3, random_state=0)
+        >>> pipe = pipe.fit(tissue.X[:300], tissue.coords[:300])
+        >>> p = pipe.predict_membership(tissue.X[300:])
+        >>> wrong = pipe.predict_membership(tissue.X[300:, ::-1])  # genes in the wrong order
+        >>> bool((p < 0.05).mean() < 0.2), bool((wrong < 0.05).mean() > 0.8)
+        (True, True)
+        """
+        X, missing = for_steps(self, with_rows(X), genes, missing_genes)
+        labels = None if sections is None else np.asarray(sections)
+        return known_held_out(self).p_values(self, X, labels, missing)
+
     @available_if(_plain_pipeline_has("transform"))
     def transform(
         self,
@@ -567,6 +624,8 @@ class SpatialPipeline(Pipeline):
         n_folds = self.n_calibration_folds
         if n_folds is None:
             yield
+            if hasattr(self, "held_out_"):  # Of a fit before.
+                del self.held_out_
             return
         final = self._final_estimator
         check_n_folds(n_folds, final)

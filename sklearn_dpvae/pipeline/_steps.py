@@ -218,10 +218,13 @@ def of_a_query(pipeline: Any, params: dict[str, Any]) -> dict[str, Any]:
 
 def pointwise_copy(step: Any) -> Any:
     """A fitted step that transforms each row by what it learned of the reference."""
-    if getattr(step, "pointwise", True):
-        return step
+    return step if getattr(step, "pointwise", True) else with_query(step, "same_section")
+
+
+def with_query(step: Any, query: str) -> Any:
+    """A fitted step that is told something else of queries."""
     own = copy.copy(step)
-    own.query = "same_section"
+    own.query = query
     return own
 
 
