@@ -88,12 +88,7 @@ class Package:
 
     def run(self, prepared, seed):
         split = prepared.split
-        model = make_spatial_pipeline(
-            query="new_section" if split.new_section else "same_section",
-            random_state=seed,
-            device="cpu",
-            **self.params,
-        )
+        model = make_spatial_pipeline(random_state=seed, device="cpu", **self.params)
         start = time.process_time()
         model.fit(split.X, split.coords, sections=split.sections)
         middle = time.process_time()
@@ -107,7 +102,7 @@ class Paper:
     """make_paper_pipeline, its lambda chosen on a fifth of the reference that is held out."""
 
     deterministic = False
-    on_ours = False
+    sees = "counts"
 
     def __init__(self, *weights):
         self.weights = weights

@@ -29,7 +29,9 @@ def default_steps():
 def default_step(kind):
     """The step of the default pipeline that is of a class, not fitted."""
     steps = make_spatial_pipeline().named_steps.values()
-    return clone(next(step for step in steps if isinstance(step, kind)))
+    step = clone(next(step for step in steps if isinstance(step, kind)))
+    # Baselines are told what a query is.
+    return step.set_params(query="same_section") if kind is SectionScaler else step
 
 
 class Prepared:
