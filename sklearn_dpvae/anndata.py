@@ -362,6 +362,19 @@ def partial_fit(
     -------
     SpatialModel
         A new one; `model` stays as it is.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(200, 50, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:120], max_epochs=2, random_state=0)
+    >>> tuned = dpa.partial_fit(model, adata[120:])
+    >>> dpa.predict(tuned, adata[120:]).obsm["spatial_dpvae"].shape
+    (80, 2)
     """
     return _learn_more("partial_fit", model, adata, layer, spatial_key, section_key, min_share)
 
@@ -386,6 +399,19 @@ def calibrate(
     -------
     SpatialModel
         A new one; `model` stays as it is.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(200, 50, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:120], max_epochs=2, random_state=0)
+    >>> calibrated = dpa.calibrate(model, adata[120:])
+    >>> dpa.predict(calibrated, adata[120:]).obsm["spatial_dpvae"].shape
+    (80, 2)
     """
     return _learn_more("calibrate", model, adata, layer, spatial_key, section_key, min_share)
 
