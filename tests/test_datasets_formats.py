@@ -212,7 +212,7 @@ def test_probes_are_summed_by_gene(counts, tmp_path):
     with pytest.warns(UserWarning, match="probes: 12 of 24"):
         section = read_sections(path)
     np.testing.assert_array_equal(section.X.toarray(), counts.X.toarray())
-    with pytest.raises(FileNotFoundError, match=r"only raw_probe_bc_matrix.h5, which is another"):
+    with pytest.raises(FileNotFoundError, match=r"only raw_probe_bc_matrix.h5, which has probes"):
         read_sections(tmp_path)
 
 
