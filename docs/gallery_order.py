@@ -15,6 +15,7 @@ ORDER = [
     "anchors",
     "anchored_mds",
     "uncertainty",
+    "places",
     "explain_genes",
     "latent_dimensions",
 ]

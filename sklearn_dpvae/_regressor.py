@@ -3,6 +3,7 @@
 It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
+from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
@@ -16,7 +17,7 @@ from sklearn.base import (
     RegressorMixin,
     TransformerMixin,
 )
-from sklearn.utils import check_array, check_consistent_length, check_random_state, check_X_y
+from sklearn.utils import check_consistent_length, check_random_state, check_X_y
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
@@ -29,7 +30,6 @@ from ._fitted.reference import (
     check_hidden_layer_sizes,
     check_levels,
     check_reference,
-    warn_of_unequal_extents,
 )
 from ._fitted.settings import FitSettings
 from ._fitted.uncertainty import ErrorModel
@@ -38,10 +38,13 @@ from ._network.dpvae import DPVAE
 from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
 from ._network.losses import DISTANCE_LOSSES
 from ._network.objective import PRECISIONS
+from ._training.callbacks import check_callbacks
 from ._training.devices import pick_device
-from ._utils.validation import check_coords, check_same_order, checks_parameters
+from ._utils.arrays import check_array, check_indices, naming
+from ._utils.validation import check_coords, check_level, check_same_order, checks_parameters
 from .masks import MASKS
 from .metrics import procrustes_disparity
+from .places import PlaceDistribution
 from .reconstruction._anchors import check_anchors
 
 # Of a term of the loss: what float32 holds, with room for the term.
@@ -187,8 +190,9 @@ class DPVAESpatialRegressor(
         Median library size of the counts that were explained.
     history_ : list of dict
         For each epoch: loss, its terms (reconstruction, kl, distance, alignment), scale (c, in
-        scaled units), dur (seconds), and valid_stress with `early_stopping`. A term of weight 0
-        is measured on some cells of one batch.
+        scaled units), dur (seconds), and with `early_stopping` valid_stress and valid_elbo, the
+        ELBO of held-out cells (for the Gaussian up to its constant). A term of weight 0 is
+        measured on some cells of one batch.
     n_iter_ : int
         Number of epochs.
     n_features_in_ : int
@@ -350,6 +354,7 @@ class DPVAESpatialRegressor(
         sections: ArrayLike | None = None,
         batch: ArrayLike | None = None,
         counts: ArrayLike | None = None,
+        views: Sequence[Any] = (),
     ) -> Self:
         """Learn from cells whose positions are known.
 
@@ -367,6 +372,9 @@ class DPVAESpatialRegressor(
             Batch (donor, platform, section ...) that the decoder is conditioned on.
         counts : {array-like, sparse matrix} of shape (n_cells, n_genes), default=None
             Counts that a likelihood of counts explains, where `X` is something else.
+        views : sequence of {array-like, sparse matrix} of shape (n_cells, n_features), default=()
+            Other measurements of the same cells, such as shallower ones. Each batch draws one of
+            them, or `X`, for each of its cells. Radii are learned on `X`.
 
         Returns
         -------
@@ -380,7 +388,7 @@ class DPVAESpatialRegressor(
             it was.
         """
         resume = self.fitted_ if self.warm_start and hasattr(self, "fitted_") else None
-        return self._fit(X, y, sections, batch, counts, resume=resume)
+        return self._fit(X, y, sections, batch, counts, views, resume=resume)
 
     @checks_parameters
     def partial_fit(
@@ -414,7 +422,7 @@ class DPVAESpatialRegressor(
         """
         resume = getattr(self, "fitted_", None)
         return self._fit(
-            X, y, sections, batch, counts, resume=resume, fine_tune=resume is not None
+            X, y, sections, batch, counts, (), resume=resume, fine_tune=resume is not None
         )
 
     def _fit(
@@ -424,12 +432,14 @@ class DPVAESpatialRegressor(
         sections: Any,
         batch: Any,
         counts: Any,
+        views: Sequence[Any],
         *,
         resume: FittedModel | None,
         fine_tune: bool = False,
     ) -> Self:
         """Check all, fit, and only then set what is learned."""
         given = X
+        check_callbacks(self.callbacks)
         check_same_order(X, y)
         X, y = self._check_fit(X, y, reset=resume is None)
         hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
@@ -439,13 +449,12 @@ class DPVAESpatialRegressor(
             sections=sections,
             batch=batch,
             counts=counts,
+            views=views,
             mask=self.mask,
             likelihood=self.likelihood,
             resume=resume,
             name=type(self).__name__,
         )
-        if self.alignment_weight == 0:
-            warn_of_unequal_extents(data)
         settings = FitSettings.of(
             self.get_params(deep=False)
             | {
@@ -474,11 +483,16 @@ class DPVAESpatialRegressor(
             "y_numeric": True,
             "ensure_min_samples": 2,
         }
-        if not reset:
-            return validate_data(self, X, y, reset=False, **options)
-        # What it raises would else come after the training.
-        _get_feature_names(X)
-        return check_X_y(X, y, estimator=self, **options)
+        if y is not None:
+            # Errors of its conversion, which would not say that they are about y.
+            check_array(y, input_name="y", ensure_2d=False, ensure_all_finite=False)
+        with naming("X"):
+            check_indices(X)
+            if not reset:
+                return validate_data(self, X, y, reset=False, **options)
+            # What it raises would else come after the training.
+            _get_feature_names(X)
+            return check_X_y(X, y, estimator=self, **options)
 
     def predict(
         self,
@@ -615,11 +629,91 @@ class DPVAESpatialRegressor(
             If `level` is not between 0 and 1.
         """
         check_is_fitted(self)
-        if not isinstance(level, Real) or not 0 < level < 1:
-            raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")
+        check_level(level)
         checked = self._check_query(X)
         latents, disagreement = self.fitted_.encode(checked)
         return self.fitted_.error_model.radius(latents, disagreement, checked, level)
+
+    def predict_places(
+        self,
+        X: ArrayLike,
+        *,
+        locations: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+        tolerance: float = 0.001,
+    ) -> PlaceDistribution:
+        """Where each cell may be: a probability for every place.
+
+        A position is one point. Where expression leaves several places open, it lies between
+        them, and a radius around it is of the wrong shape. This is the whole answer instead.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+            As in `fit`.
+        locations : array-like of shape (n_locations, n_dims), default=None
+            Places to choose from, in the frame of the answers: bins, spots, a grid. None are
+            those of the reference's cells in the section that a row is answered in; of 2,000
+            cells at most.
+        sections : array-like of shape (n_cells,), default=None
+            Section of each row, see `predict`.
+        tolerance : float, default=0.001
+            Probability that may be left out of each row, to save memory: the smallest ones go.
+
+        Returns
+        -------
+        PlaceDistribution
+            With `probabilities`, a CSR matrix, and `mean`, `modes`, `region`, `sample` and
+            `log_density`.
+
+        Raises
+        ------
+        ValueError
+            If features differ from those of the fit, or `locations` has another number of
+            dimensions than the positions.
+
+        See Also
+        --------
+        sklearn_dpvae.metrics.place_log_score : How good the probabilities are.
+
+        Notes
+        -----
+        Four kinds of evidence are multiplied, each to its own power: two kernel ridge
+        regressions from `X` to the place, the places of the cells most like this one, and a
+        normal distribution around the predicted position. The powers maximize the probability
+        of the true places of cells of the reference that were left out: of the networks, or of
+        the whole chain in a `SpatialPipeline` with `n_calibration_folds`. They are tempered
+        where queries are other sections. If `X` has more than 64 columns, latents take its place.
+
+        Examples
+        --------
+        >>> from sklearn_dpvae import make_spatial_pipeline
+        >>> from sklearn_dpvae.datasets import make_tissue
+        >>> tissue = make_tissue(300, 60, random_state=0)
+        >>> pipe = make_spatial_pipeline(max_epochs=3, random_state=0)
+        >>> pipe = pipe.fit(tissue.X[:250], tissue.coords[:250])
+        >>> places = pipe.predict_places(tissue.X[250:])
+        >>> places.probabilities.shape
+        (50, 250)
+        >>> places.mean().shape, places.area(0.8).shape
+        ((50, 2), (50,))
+        """
+        check_is_fitted(self)
+        checked = self._check_query(X)
+        if not isinstance(tolerance, Real) or not 0 <= tolerance < 0.5:
+            raise ValueError(f"tolerance must be at least 0 and below 0.5, got {tolerance!r}.")
+        where = None
+        if locations is not None:
+            where = check_coords(locations, name="locations")
+            n_dims = self.fitted_.frames.n_dims
+            if where.shape[1] != n_dims:
+                raise ValueError(
+                    f"locations has {where.shape[1]} dimension(s) but positions have {n_dims}. "
+                    "Pass places in the frame of the answers."
+                )
+        return self.fitted_.distribution(
+            checked, self.placement_, sections, where, float(tolerance)
+        )
 
     def score(
         self,
@@ -665,6 +759,55 @@ class DPVAESpatialRegressor(
         latents, _ = self.fitted_.encode(checked)
         return latents.astype(checked.dtype, copy=False)
 
+    def sample_latents(
+        self,
+        X: ArrayLike,
+        n_samples: int = 1,
+        *,
+        random_state: int | np.random.RandomState | None = None,
+    ) -> NDArray[Any]:
+        """Samples of q(z|x), the posterior of the latents, of which `transform` is the mean.
+
+        Each sample is drawn from one network, which is drawn for it, and moved into the pose of
+        the first: its cells belong together, as the distances of Theorem 1 do, whose bound
+        `sklearn_dpvae.metrics.distortion_bounds` computes. The spread holds what the network
+        leaves open about z, not how far off a position may be; see `predict_radius` for that.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_features)
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_cells, n_components), in the dtype of `X` if that is a float
+
+        Raises
+        ------
+        ValueError
+            If `n_samples` is not a whole number of 1 or more.
+
+        Examples
+        --------
+        >>> from sklearn_dpvae import DPVAESpatialRegressor
+        >>> from sklearn_dpvae.datasets import make_tissue
+        >>> from sklearn_dpvae.metrics import distortion_bounds
+        >>> tissue = make_tissue(100, 20, random_state=0)
+        >>> X = tissue.X.toarray()
+        >>> model = DPVAESpatialRegressor(max_epochs=2, random_state=0).fit(X, tissue.coords)
+        >>> samples = model.sample_latents(X, 3, random_state=0)
+        >>> samples.shape
+        (3, 100, 2)
+        >>> lower, upper, probability = distortion_bounds(samples[0], tissue.coords)
+        """
+        check_is_fitted(self)
+        if not isinstance(n_samples, Integral) or n_samples < 1:
+            raise ValueError(f"n_samples must be a whole number of 1 or more, got {n_samples!r}.")
+        checked = self._check_query(X)
+        samples = self.fitted_.sample(checked, int(n_samples), check_random_state(random_state))
+        return samples.astype(checked.dtype, copy=False)
+
     def inverse_transform(
         self,
         Z: ArrayLike,
@@ -692,7 +835,8 @@ class DPVAESpatialRegressor(
         Raises
         ------
         ValueError
-            If `Z` has another number of columns than the model has latent components.
+            If `Z` has another number of columns than the model has latent components, or
+            values far beyond any latent.
         """
         check_is_fitted(self)
         latents = check_array(Z, dtype=[np.float64, np.float32], input_name="Z")
@@ -708,7 +852,13 @@ class DPVAESpatialRegressor(
             expected = self.fitted_.decoder.decode(
                 torch.from_numpy(latents.astype(np.float64)), library, known
             )
-        return expected.numpy().astype(latents.dtype, copy=False)
+        values = expected.numpy().astype(latents.dtype, copy=False)
+        if not np.isfinite(values).all():
+            raise ValueError(
+                f"Z holds latents as large as {np.abs(latents).max():g}, for which the decoder "
+                "gives infinity. Pass what transform returns."
+            )
+        return values
 
     def _check_library_size(self, library_size: Any, n_samples: int) -> torch.Tensor | None:
         """A library size for each row, as a tensor; None where the likelihood knows of none."""
@@ -775,9 +925,11 @@ class DPVAESpatialRegressor(
         return len(self.fitted_.history)
 
     def _check_query(self, X: Any) -> Any:
-        return validate_data(
-            self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
-        )
+        with naming("X"):
+            check_indices(X)
+            return validate_data(
+                self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
+            )
 
     @property
     def _n_features_out(self) -> int:

@@ -35,9 +35,10 @@ from .datasets._positions import (
 )
 from .datasets._section_labels import SECTION_KEY, warn_of_pieces
 from .pipeline import make_spatial_pipeline
+from .places import PlaceDistribution
 from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
-__all__ = ["calibrate", "fit", "partial_fit", "predict", "score"]
+__all__ = ["calibrate", "fit", "partial_fit", "predict", "predict_places", "score"]
 
 
 def fit(
@@ -289,6 +290,72 @@ def predict(
         warnings.filterwarnings("ignore", message=r"(Trying to modify|Setting element).*view")
         _write(adata, key_added, found, radii, _provenance(model, found.missing, layer))
     return adata if copy or is_view else None
+
+
+def predict_places(
+    model: Any,
+    adata: Any,
+    *,
+    locations: Any = None,
+    layer: str | None = "auto",
+    section_key: str | None = "auto",
+    min_share: float = MIN_SHARE,
+    tolerance: float = 0.001,
+) -> PlaceDistribution:
+    """Say where each cell of an AnnData may be: a probability for every place.
+
+    Parameters
+    ----------
+    model : SpatialModel or estimator
+        What `fit` returned, or a fitted pipeline with `feature_names_in_`.
+    adata : AnnData
+        The query, in memory. It is not modified.
+    locations : array-like of shape (n_locations, n_dims), default=None
+        Places to choose from, such as ``.obsm["spatial"]`` of the reference; by default those
+        of the reference's cells that the model keeps, 2,000 at most.
+    layer, section_key, min_share
+        See `predict`.
+    tolerance : float, default=0.001
+        Probability that may be left out of each row, to save memory.
+
+    Returns
+    -------
+    PlaceDistribution
+        Its `probabilities` is a CSR matrix of shape (n_cells, n_locations).
+
+    Raises
+    ------
+    ValueError
+        If a layer or key is not there, or too few genes are common to both.
+
+    Warns
+    -----
+    UserWarning
+        If the query lacks genes, or has names of genes more than once.
+
+    See Also
+    --------
+    predict : One position for each cell.
+    sklearn_dpvae.DPVAESpatialRegressor.predict_places : How probabilities come about.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(200, 50, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:150], max_epochs=2, random_state=0)
+    >>> dpa.predict_places(model, adata[150:]).probabilities.shape
+    (50, 150)
+    """
+    model = as_spatial_model(model)
+    X, known, _ = _query(model, adata, layer, section_key)
+    found: PlaceDistribution = model.predict_places(
+        X[:], **known, locations=locations, min_share=min_share, tolerance=tolerance
+    )
+    return found
 
 
 def score(

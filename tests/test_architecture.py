@@ -21,6 +21,7 @@ LAYERS = [
         "masks",
         "metrics",
         "model_selection",
+        "places",
         "preprocessing",
     },
     {"reconstruction"},

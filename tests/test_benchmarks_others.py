@@ -18,6 +18,7 @@ from benchmarks import (
     missing_genes,
     model_family,
     paper_weight,
+    places,
     regression,
     uncertainty,
 )
@@ -64,6 +65,7 @@ def folder(tmp_path_factory):
         model_family,
         paper_weight,
         performance,
+        places,
         reconstruction,
         regression,
         uncertainty,
@@ -319,6 +321,19 @@ def test_uncertainty_benchmark(folder, monkeypatch, capsys):
         assert 0 <= shares["50 %"] <= shares["80 %"] <= shares["95 %"] <= 1
         assert shares["50 % calibrated"] > 0.2
         assert shares["95 % calibrated"] > 0.7
+
+
+def test_places_benchmark(folder, tmp_path, monkeypatch, capsys):
+    quick(places, monkeypatch, n_estimators=2, max_epochs=20)
+    output = tmp_path / "places.json"
+    options = [str(folder), "-o", str(output), "--tasks", "single random"]
+    places.main([*options, "pair:section_1 > section_2"])
+    [within, _] = [record["measured"] for record in read(output)]
+    assert within["predict_places"]["log score"] > within["normal"]["log score"] > 0
+    assert within["predict_places"]["area"] < 1
+    [rows] = tables(capsys.readouterr().out)
+    assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "neighbors"]
+    assert rows[0]["95 %"] == f"{within['predict_places']['95 %']:.2f} ± 0.00"
 
 
 def test_reconstruction_benchmark_of_speed_and_scale(tmp_path, monkeypatch, capsys):

@@ -358,6 +358,23 @@ def test_section_is_fetched_read_and_kept(heart, server, tmp_path):
     np.testing.assert_array_equal(again.coords, heart.coords)
 
 
+def test_section_arrives_over_a_line_that_breaks(heart, server, tmp_path):
+    counts = server.files[f"{server.prefix}filtered_feature_bc_matrix.h5"]
+    # Long enough that a part of it arrives.
+    server.files[f"{server.prefix}filtered_feature_bc_matrix.h5"] = counts + bytes(200_000)
+    server.faults = ["break off", "break off", None, "break off", None]
+    section = fetch_visium(NAME, data_home=tmp_path, verbose=False)
+    np.testing.assert_array_equal(section.coords, heart.coords)
+    np.testing.assert_array_equal(section.X.toarray(), heart.X.toarray())
+    ranges = [headers["Range"] for _, headers in server.requests if "Range" in headers]
+    assert len(ranges) >= 2 and ranges[0] != ranges[1]
+    # What came in pieces is the file that the server has, by which later ones are judged.
+    (tmp_path / "visium" / NAME / "filtered_feature_bc_matrix.h5").unlink()
+    server.files[f"{server.prefix}filtered_feature_bc_matrix.h5"] = counts
+    with pytest.raises(ValueError, match="is not the file that was downloaded"):
+        fetch_visium(NAME, data_home=tmp_path, verbose=False)
+
+
 def test_later_versions_are_asked_for(heart, server, tmp_path):
     with pytest.raises(FileNotFoundError, match=r"/1\.2\.0/Parent_Visium_Human_Cerebellum/Parent"):
         fetch_visium("Parent_Visium_Human_Cerebellum", data_home=tmp_path)

@@ -162,6 +162,21 @@ def test_units_that_floating_point_can_hold_do(cells, scale):
     np.testing.assert_allclose(found / scale, expected, rtol=1e-6)
 
 
+def test_numbers_of_numpy_are_numbers_of_epochs(cells):
+    """And not "auto", which is the other thing that is no Python integer."""
+    model = DPVAESpatialRegressor(**SMALL | {"max_epochs": np.int64(2)}).fit(*cells)
+    assert len(model.history_) == 2
+
+
+def test_latents_and_anchors_beyond_all_bounds_are_named(cells):
+    X, coords = cells
+    model = DPVAESpatialRegressor(**SMALL).fit(X, coords)
+    with pytest.raises(ValueError, match=r"Z holds latents as large as 1e[+]305"):
+        model.inverse_transform(np.full((3, 2), 1e305))
+    with pytest.raises(ValueError, match=r"anchors lie as far out as .*another unit"):
+        model.predict(X, anchors=(range(5), coords[:5] * 1e200))
+
+
 def test_a_single_gene_is_enough(cells):
     X, coords = cells
     assert np.isfinite(

@@ -12,8 +12,8 @@ pytest.importorskip("matplotlib")
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.metrics import procrustes_disparity
 from sklearn_dpvae.paper import __main__ as paper
-from sklearn_dpvae.paper import _fits, _geometry, _models
-from sklearn_dpvae.paper._sections import read_folder, simulated
+from sklearn_dpvae.paper import _fits, _geometry, _models, _sections
+from sklearn_dpvae.paper._sections import fetch_sections, read_folder, simulated
 from sklearn_dpvae.paper._study import Job, Settings, Study
 from sklearn_dpvae.pipeline import SpatialPipeline
 
@@ -152,6 +152,24 @@ def test_folders(folder, tmp_path):
         read_folder(folder, max_cells=1000, min_cells=400)
     with pytest.raises(FileNotFoundError, match=r"holds no \.h5ad file"):
         read_folder(tmp_path, max_cells=100, min_cells=50)
+
+
+def test_visium_sections_of_a_block_belong_together(monkeypatch):
+    def fetch(name):
+        tissue = make_tissue(30, 8, random_state=len(name))
+        tissue.X[0] = 0
+        return tissue
+
+    monkeypatch.setattr(_sections, "fetch_visium", fetch)
+    sections = fetch_sections(max_cells=20, min_cells=10)
+    assert len(sections) == 27
+    assert all(s.X.shape == (20, 8) and s.X.sum(axis=1).min() > 0 for s in sections)
+    posterior = [s.name for s in sections if s.file == "V1_Mouse_Brain_Sagittal_Posterior"]
+    assert posterior == [
+        "V1_Mouse_Brain_Sagittal_Posterior",
+        "V1_Mouse_Brain_Sagittal_Posterior_Section_2",
+    ]
+    assert fetch_sections(max_cells=20, min_cells=30) == []
 
 
 def test_jobs_are_reported(tmp_path, capsys):

@@ -13,11 +13,13 @@ matplotlib.use("agg")
 
 import matplotlib.pyplot as plt  # noqa: E402
 from matplotlib.colors import to_hex  # noqa: E402
+from matplotlib.path import Path  # noqa: E402
 
 from sklearn_dpvae import make_spatial_pipeline  # noqa: E402
 from sklearn_dpvae import plotting as displays  # noqa: E402
 from sklearn_dpvae.inspection import marker_genes  # noqa: E402
 from sklearn_dpvae.metrics import distortion_bounds, procrustes_disparity  # noqa: E402
+from sklearn_dpvae.places import PlaceDistribution  # noqa: E402
 from sklearn_dpvae.plotting._common import PALETTE, position_colors  # noqa: E402
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 3, "random_state": 0}
@@ -151,6 +153,31 @@ def test_uncertainty_asks_the_estimator_for_standard_deviations(tissue):
 
     display = displays.UncertaintyDisplay.from_estimator(Estimator(), tissue.X, max_cells=5)
     np.testing.assert_array_equal(display.std, 1)
+
+
+def test_places_are_shaded_and_outlined():
+    grid = np.stack(np.meshgrid(range(12), range(8)), axis=-1).reshape(-1, 2)
+    heaps = [np.exp(-0.5 * ((grid - at) ** 2).sum(axis=1)) for at in ([2.23, 3.11], [9.31, 4.2])]
+    p = np.stack([sum(heaps) / np.sum(heaps), heaps[0] / heaps[0].sum()])
+    places = PlaceDistribution(p, grid)
+    display = displays.PlacesDisplay.from_predictions(
+        places, y_pred=places.mean(), y_true=[[2, 3], [2, 3]], level=0.6
+    )
+    assert len(display.ax_) == 2
+    for k, n_patches in enumerate([2, 1]):
+        np.testing.assert_allclose(display.shades_[k].get_array(), p[k])
+        (outline,) = display.outlines_[k].get_paths()
+        parts = outline.to_polygons(closed_only=False)
+        assert len(parts) == n_patches
+        # What is outlined is the region.
+        inside = np.any([Path(part).contains_points(grid) for part in parts], axis=0)
+        np.testing.assert_array_equal(inside, places.region(0.6)[k].toarray().ravel())
+    assert len(display.ax_[0].get_legend().get_texts()) == 2
+    one = displays.PlacesDisplay.from_predictions(places, cells=[1])
+    assert len(one.ax_) == 1
+    assert one.ax_[0].get_legend() is None
+    with pytest.raises(ValueError, match="places has 2, y_true has 3"):
+        displays.PlacesDisplay.from_predictions(places, y_true=np.zeros((3, 2)))
 
 
 def test_loss_curves_are_the_history(tissue, model):
@@ -326,6 +353,7 @@ def test_every_display_draws_a_file(name, tissue, model, tmp_path):
         "ReconstructionDisplay": lambda: cls.from_predictions(y, y + 1),
         "ErrorMapDisplay": lambda: cls.from_predictions(y, y + 1),
         "UncertaintyDisplay": lambda: cls.from_predictions(y, y[:, 0] ** 2, y),
+        "PlacesDisplay": lambda: cls.from_estimator(model, tissue.X, y, cells=[3]),
         "LossCurvesDisplay": lambda: cls.from_estimator(model),
         "WeightCurveDisplay": lambda: cls([1, 10], np.ones((2, 2))).plot(),
         "TransferMatrixDisplay": lambda: cls(np.eye(2), ["a", "b"]).plot(),

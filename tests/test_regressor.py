@@ -329,6 +329,42 @@ def test_early_stopping_keeps_the_best_epoch(section):
     assert np.argmin(stress) == model.n_iter_ - 1 - 5
 
 
+@pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
+def test_history_has_the_elbo_of_held_out_cells(tissue, likelihood):
+    X = tissue.X.toarray() if likelihood == "nb" else np.log1p(tissue.X.toarray())
+    params = {"likelihood": likelihood, "max_epochs": 60, "batch_size": 64}
+    model = quick(early_stopping=True, patience=60, **params)
+    history = model.fit(X, tissue.coords).history_
+    elbo = [row["valid_elbo"] for row in history]
+    # It rises while the model learns expression, and is that of cells like those of the fit.
+    assert elbo[-1] > elbo[0]
+    trained = -(history[-1]["reconstruction"] + history[-1]["kl"])
+    assert elbo[-1] == pytest.approx(trained, rel=0.3)
+    # Looking at it does not change what is learned.
+    again = quick(early_stopping=True, patience=60, **params).fit(X, tissue.coords)
+    assert [row["valid_elbo"] for row in again.history_] == elbo
+    assert "valid_elbo" not in quick(**params).fit(X, tissue.coords).history_[0]
+
+
+def test_sections_in_different_units_are_noticed_where_nothing_mends_it(tissue):
+    X, coords = tissue.X.toarray(), tissue.coords.copy()
+    first = tissue.sections == tissue.sections[0]
+    coords[first] *= 100.0
+    given = {"sections": tissue.sections}
+    with pytest.warns(UserWarning, match="different units: one is .* times as large"):
+        quick(max_epochs=1, alignment_weight=0.0).fit(X, coords, **given)
+    # The alignment term has a scale for each section, and without distances there is none.
+    quick(max_epochs=1).fit(X, coords, **given)
+    quick(max_epochs=1, alignment_weight=0.0, distance_weight=0.0).fit(X, coords, **given)
+    # A small piece of the same tissue is no other unit.
+    far = np.linalg.norm(tissue.coords - tissue.coords[first][0], axis=1)
+    piece = first & (far <= np.sort(far[first])[11])
+    kept = piece | ~first
+    quick(max_epochs=1, alignment_weight=0.0).fit(
+        X[kept], tissue.coords[kept], sections=tissue.sections[kept]
+    )
+
+
 def test_early_stopping_waits_for_low_rates_of_a_one_cycle_schedule(section):
     X, coords = section
     stopped = {

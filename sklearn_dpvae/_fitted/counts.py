@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import check_array
 from sklearn.utils.sparsefuncs import mean_variance_axis
 
 from .._network.inputs import StandardizedCounts
+from .._utils.arrays import check_array
 from .._utils.counts import log_normalize, median_library_size
 
 

@@ -15,6 +15,7 @@ from sklearn.utils import gen_batches
 from torch import nn
 
 from .._network.dpvae import DPVAE, Pose
+from .._network.random import own_generators
 from .._training.reference import Matrix
 
 # Rows that are encoded at a time: what eight networks of 128 units make of so many stays in a
@@ -53,11 +54,40 @@ def encode_members(encoder: DPVAE, X: Matrix, rows: NDArray[np.intp] | None = No
     n_rows = X.shape[0] if rows is None else len(rows)
     latents = np.empty((encoder.n_members, n_rows, encoder.n_components))
     for chunk in gen_batches(n_rows, _ROWS_PER_CHUNK):
-        part = X[chunk if rows is None else rows[chunk]]
-        dense = part.toarray() if sp.issparse(part) else part
-        mean, _ = encoder.encode(torch.from_numpy(np.array(dense, dtype=np.float64)))
+        mean, _ = encoder.encode(_in_tensor(X[chunk if rows is None else rows[chunk]]))
         latents[:, chunk] = mean.numpy()
     return latents
+
+
+@torch.no_grad()
+def sample_members(encoder: DPVAE, X: Matrix, members: NDArray[np.intp], seed: int) -> Array:
+    """Samples of posteriors, moved into the pose of the first member.
+
+    Parameters
+    ----------
+    encoder : DPVAE
+        From `encoder_of`.
+    X : {ndarray, CSR matrix} of shape (n_cells, n_features)
+    members : ndarray of shape (n_samples,)
+        Which member each sample is of.
+    seed : int
+
+    Returns
+    -------
+    ndarray of shape (n_samples, n_cells, n_components)
+    """
+    samples = np.empty((len(members), X.shape[0], encoder.n_components))
+    with own_generators(seed, "cpu"):
+        for chunk in gen_batches(X.shape[0], _ROWS_PER_CHUNK):
+            x = _in_tensor(X[chunk])
+            for sample, member in zip(samples, members, strict=True):
+                sample[chunk] = encoder.pose(encoder.sample(x))[member].numpy()
+    return samples
+
+
+def _in_tensor(part: Matrix) -> torch.Tensor:
+    dense = part.toarray() if sp.issparse(part) else part
+    return torch.from_numpy(np.array(dense, dtype=np.float64))
 
 
 @torch.no_grad()

@@ -4,6 +4,7 @@ Imports the training, the ensemble, the frames and the error model.
 """
 
 import copy
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -20,7 +21,7 @@ from .._training.checkpoint import CheckpointFile, fingerprint
 from .._training.loop import build_net, train
 from .._training.pairs import GroupMask
 from .._training.reference import ReferenceData
-from ..metrics import procrustes_align
+from ..metrics import procrustes_align, spot_spacing
 from .counts import median_library_size, standardize_like
 from .encoding import (
     average_in_common_pose,
@@ -32,6 +33,7 @@ from .encoding import (
 from .ensemble import balanced_subsets, out_of_bag, take_out_poses
 from .frames import SectionFrames
 from .model import FittedModel
+from .place_model import PlaceModel
 from .settings import FitSettings
 from .uncertainty import ErrorModel
 
@@ -45,6 +47,9 @@ _COMPONENTS = 64
 
 # Cells that the first value of c is measured on.
 _CELLS_FOR_SCALE = 1000
+
+# Sections of one tissue and technology differ by less in size and in the spacing of their cells.
+_DIFFERENT_UNITS = 5.0
 
 
 def fit_reference(
@@ -72,6 +77,9 @@ def fit_reference(
     FloatingPointError
         If the training diverges.
     """
+    objective = settings.objective
+    if objective.distance_weight and not objective.alignment_weight:
+        _warn_of_different_units(data)
     file = _checkpoint_file(data, settings, resume)
     if file is not None and file.seed is not None:
         settings = replace(settings, seed=file.seed)
@@ -93,17 +101,17 @@ def fit_reference(
         latents, coords, codes, data.labels, n_landmarks=settings.n_landmarks, rng=rng
     )
     scale = float((module.scale.detach() * module.pose.scale.flatten()).mean()) / unit
-    errors = np.empty(len(rows))
+    placed = np.empty_like(coords)
     for code, frame in enumerate(frames.frames):
         own = codes == code
-        errors[own] = np.linalg.norm(
-            frame.similarity.transform(latents[own]) - coords[own], axis=1
-        )
+        placed[own] = frame.similarity.transform(latents[own])
+    error_model, places = _uncertainty(data, rows, latents, disagreement, placed, 1.0 / scale, rng)
     fitted = FittedModel(
         module=module,
         history=history,
         frames=frames,
-        error_model=_error_model(data, rows, latents, disagreement, errors, 1.0 / scale, rng),
+        error_model=error_model,
+        places=places,
         scale=scale,
         unit=unit,
         labels=data.labels,
@@ -154,6 +162,28 @@ def _scaled(data: ReferenceData, unit: float | None) -> tuple[ReferenceData, flo
         unit = float(np.sqrt(np.mean(positions**2)))
     positions /= unit
     return replace(data, coords=positions), unit
+
+
+def _warn_of_different_units(data: ReferenceData) -> None:
+    """Sections that are far larger than others, and whose cells are as much farther apart."""
+    sizes = []
+    for code in range(data.n_sections):
+        coords = data.coords[data.codes == code]
+        radius = np.sqrt(np.mean((coords - coords.mean(axis=0)) ** 2))
+        sizes.append((radius, spot_spacing(coords)))
+    order = np.argsort([radius for radius, _ in sizes])
+    small, large = sizes[order[0]], sizes[order[-1]]
+    ratio = min(b / a for a, b in zip(small, large, strict=True))
+    if ratio > _DIFFERENT_UNITS:
+        names = [repr(data.labels[k].item()) for k in (order[-1], order[0])]
+        warnings.warn(
+            f"the positions of sections {names[0]} and {names[1]} look as if they were in "
+            f"different units: one is {ratio:.0f} times as large and as sparse as the other. The "
+            "distance term has one scale c for all sections, and alignment_weight=0 leaves "
+            "nothing else. Bring all positions to one unit.",
+            UserWarning,
+            stacklevel=4,
+        )
 
 
 def _hold_out(
@@ -274,24 +304,35 @@ def _as_a_query(
     return latents, disagreement, rows
 
 
-def _error_model(
+def _uncertainty(
     data: ReferenceData,
     rows: NDArray[np.intp],
     latents: NDArray[np.float64],
     disagreement: NDArray[np.float64],
-    errors: NDArray[np.float64],
+    placed: NDArray[np.float64],
     unit: float,
     rng: np.random.RandomState,
-) -> ErrorModel:
-    """What errors of the reference's `rows` say about those of other cells."""
+) -> tuple[ErrorModel, PlaceModel]:
+    """What the reference's `rows`, and where they would be placed, say about other cells."""
     X, coords, codes = data.X, data.coords[rows], data.codes[rows]
+    errors = np.linalg.norm(placed - coords, axis=1)
     some = np.sort(rng.permutation(len(rows))[:_CELLS_FOR_ERRORS])
     known = rows[some], latents[some], disagreement[some], errors[some], unit
     if sp.issparse(X) or data.counts_as_input or X.shape[1] > _COMPONENTS:
-        return ErrorModel.fit(*known)
-    places = np.empty_like(latents)
-    for code in np.unique(codes):
-        own = codes == code
-        places[own] = procrustes_align(coords[own], latents[own]).transform(coords[own])
-    inputs = X[rows[some]].astype(np.float64)
-    return ErrorModel.fit(*known, inputs, places[some])
+        error_model = ErrorModel.fit(*known)
+    else:
+        places = np.empty_like(latents)
+        for code in np.unique(codes):
+            own = codes == code
+            places[own] = procrustes_align(coords[own], latents[own]).transform(coords[own])
+        inputs = X[rows[some]].astype(np.float64)
+        error_model = ErrorModel.fit(*known, inputs, places[some])
+    from_inputs = error_model.inputs is not None
+    return error_model, PlaceModel(
+        features=error_model.inputs if error_model.inputs is not None else error_model.latents,
+        coords=coords[some],
+        codes=codes[some],
+        from_inputs=from_inputs,
+        placed=placed[some],
+        scores=error_model.score(latents[some], disagreement[some], None),
+    )

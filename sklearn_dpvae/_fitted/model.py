@@ -1,6 +1,6 @@
 """The fitted model: a value that knows how to answer.
 
-Imports the encoding, the frames, the placements and the error model.
+Imports the encoding, the frames, the placements, the error model and the model of places.
 """
 
 from dataclasses import dataclass, replace
@@ -8,13 +8,23 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
+import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from .._network.dpvae import DPVAE
 from .._training.reference import Matrix
+from ..places import PlaceDistribution
 from ..reconstruction._anchors import check_anchors
-from .encoding import average_in_common_pose, encode_members, encoder_of, in_float64
+from .encoding import (
+    average_in_common_pose,
+    encode_members,
+    encoder_of,
+    in_float64,
+    sample_members,
+)
+from .evidence import for_another_section
 from .frames import SectionFrames
+from .place_model import PlaceModel, PlaceTable
 from .placement import Placement, place_with_anchors
 from .uncertainty import ErrorModel
 from .value import Value
@@ -32,7 +42,7 @@ class FittedModel(Value):
         The networks, on the CPU and in evaluation mode.
     history : list of dict
         For each epoch: loss, the terms of the objective, scale (c, in scaled units), dur
-        (seconds), and valid_stress with early stopping.
+        (seconds), and valid_stress and valid_elbo with early stopping.
     frames : SectionFrames
         Where latents lie in each section.
     error_model : ErrorModel
@@ -51,6 +61,8 @@ class FittedModel(Value):
         Of everything that was drawn, and of what prediction draws.
     one_dimensional : bool
         Whether positions were given, and are answered, as one number for each cell.
+    places : PlaceModel, optional
+        Where else a cell may be. Models in files of the first versions have none.
     """
 
     module: DPVAE
@@ -64,6 +76,7 @@ class FittedModel(Value):
     library_size: float | None
     seed: int
     one_dimensional: bool = False
+    places: PlaceModel | None = None
 
     @cached_property
     def encoder(self) -> DPVAE:
@@ -90,6 +103,22 @@ class FittedModel(Value):
             In latent units.
         """
         return average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
+
+    def sample(self, X: Matrix, n_samples: int, rng: np.random.RandomState) -> NDArray[np.float64]:
+        """Samples of the posterior of cells, each by one network that is drawn for it.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
+        n_samples : int
+        rng : RandomState
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_cells, n_components)
+        """
+        members = rng.randint(self.module.n_members, size=n_samples)
+        return sample_members(self.encoder, X, members, rng.randint(np.iinfo(np.int32).max))
 
     def place(
         self,
@@ -155,15 +184,75 @@ class FittedModel(Value):
                 )
         return coords
 
+    def distribution(
+        self,
+        X: Matrix,
+        placement: Placement,
+        sections: ArrayLike | None,
+        locations: NDArray[np.float64] | None,
+        tolerance: float,
+    ) -> PlaceDistribution:
+        """Where cells may be.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
+        placement : Placement
+        sections : array-like of shape (n_cells,), optional
+        locations : ndarray of shape (n_locations, n_dims), optional
+        tolerance : float
+            See `PlaceModel.distribution`.
+        """
+        if self.places is None:
+            raise ValueError(
+                "this model comes from a file of an earlier version, which did not know of "
+                "places. Fit the model again."
+            )
+        return self.places.distribution(
+            *self._seen_by_places(X, placement, sections), locations, tolerance
+        )
+
+    def _seen_by_places(
+        self, X: Matrix, placement: Placement, sections: ArrayLike | None
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
+        """Features, positions, expected errors and frames of cells."""
+        assert self.places is not None
+        latents, disagreement = self.encode(X)
+        features = latents
+        if self.places.from_inputs:
+            features = X.toarray() if sp.issparse(X) else np.asarray(X, dtype=np.float64)
+        codes = np.empty(len(latents), dtype=np.int64)
+        for frame, rows in self.frames.by_rows(sections, len(latents)):
+            codes[rows] = self.frames.frames.index(frame)
+        scores = self.error_model.score(latents, disagreement, X)
+        return features, self.place(latents, placement, sections), scores, codes
+
     def with_errors_of_new_cells(
-        self, errors: NDArray[np.float64], scatter: NDArray[np.float64] | None
+        self,
+        errors: NDArray[np.float64],
+        scatter: NDArray[np.float64] | None,
+        tables: list[PlaceTable],
+        *,
+        another_section: bool,
     ) -> Self:
         """The same model, with its uncertainty calibrated on cells of the reference.
 
-        See `ErrorModel.with_errors_of_new_cells`.
+        Parameters
+        ----------
+        errors, scatter
+            See `ErrorModel.with_errors_of_new_cells`.
+        tables : list of PlaceTable
+            Evidence of the places of such cells.
+        another_section : bool
+            Whether queries are other sections than the reference.
         """
-        error_model = self.error_model.with_errors_of_new_cells(errors, scatter)
-        return replace(self, error_model=error_model)
+        error_model, scores = self.error_model.with_errors_of_new_cells(errors, scatter)
+        places = self.places
+        if places is not None and tables:
+            places = places.with_weights_from(tables, scores)
+            if another_section:
+                places = places.with_weights(for_another_section(places.weights))
+        return replace(self, error_model=error_model, places=places)
 
     def calibrated(
         self, X: Matrix, y: NDArray[np.float64], placement: Placement, sections: Any = None
@@ -181,4 +270,7 @@ class FittedModel(Value):
         latents, disagreement = self.encode(X)
         errors = np.linalg.norm(self.place(latents, placement, sections) - y, axis=1)
         error_model = self.error_model.calibrated(latents, disagreement, X, errors)
-        return replace(self, error_model=error_model)
+        places = self.places
+        if places is not None:
+            places = places.calibrated(*self._seen_by_places(X, placement, sections), y)
+        return replace(self, error_model=error_model, places=places)

@@ -3,14 +3,14 @@
 Imports the counts, the masks' pairs and the fitted model.
 """
 
-import warnings
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import gen_batches
+from sklearn.utils import check_array, gen_batches
 
 from .._network.likelihoods import LIKELIHOODS
 from .._training.pairs import build_mask
@@ -32,6 +32,7 @@ def check_reference(
     sections: ArrayLike | None,
     batch: ArrayLike | None,
     counts: Any,
+    views: Sequence[Any] = (),
     mask: Any,
     likelihood: str,
     resume: FittedModel | None,
@@ -43,7 +44,7 @@ def check_reference(
     ----------
     X : ndarray or CSR matrix of shape (n_cells, n_features)
         Checked already.
-    y, sections, batch, counts, mask, likelihood
+    y, sections, batch, counts, views, mask, likelihood
         See `DPVAESpatialRegressor`.
     resume : FittedModel, optional
         What training goes on from.
@@ -75,8 +76,30 @@ def check_reference(
         batch_codes,
         batches,
         build_mask(mask, seen, coords, codes, labels),
+        _check_views(views, X, explained),
         one_dimensional=np.ndim(y) == 1,
     )
+
+
+def _check_views(views: Sequence[Any], X: Matrix, explained: Matrix | None) -> tuple[Matrix, ...]:
+    """Other measurements of the cells, of the kind of X."""
+    if explained is X and len(views):
+        raise ValueError(
+            "views are other measurements of X, but this likelihood explains X itself. Pass the "
+            "counts that it explains as counts, or no views."
+        )
+    checked = []
+    for position, view in enumerate(views):
+        view = check_array(
+            view, accept_sparse="csr", dtype=X.dtype, input_name=f"views[{position}]"
+        )
+        if view.shape != X.shape or sp.issparse(view) != sp.issparse(X):
+            raise ValueError(
+                f"views[{position}] must be of the kind and shape of X, {X.shape}, got "
+                f"{type(view).__name__} of shape {view.shape}."
+            )
+        checked.append(view)
+    return tuple(checked)
 
 
 def _check_values(X: Matrix, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
@@ -108,29 +131,6 @@ def _all_the_same(X: Matrix, rows: NDArray[np.intp]) -> bool:
 
 def _dense(X: Matrix) -> NDArray[Any]:
     return X.toarray() if sp.issparse(X) else X
-
-
-def warn_of_unequal_extents(data: ReferenceData) -> None:
-    """Warn if sections differ so much in extent that they cannot be in one unit.
-
-    One c matches the distances of all sections, so that it cannot fit both. The alignment term
-    compares each section with itself, and would not mind.
-    """
-    if len(data.labels) < 2:
-        return
-    spread = [
-        float(np.sqrt(data.coords[data.codes == code].var(axis=0).sum()))
-        for code in range(len(data.labels))
-    ]
-    low, high = int(np.argmin(spread)), int(np.argmax(spread))
-    if spread[high] > 20 * spread[low]:
-        warnings.warn(
-            f"section {data.labels[high]} is {spread[high] / spread[low]:,.0f} times as large as "
-            f"section {data.labels[low]}: are both in one unit? Without alignment_weight the loss "
-            "compares their distances. Bring positions to one unit.",
-            UserWarning,
-            stacklevel=4,
-        )
 
 
 def check_levels(n_components: Any, n_dims: int, resume: FittedModel | None) -> tuple[int, ...]:

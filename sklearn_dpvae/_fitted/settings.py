@@ -93,8 +93,8 @@ class FitSettings:
 
     def n_epochs(self, n_batches: int, n_features: int) -> int:
         """Passes over the cells: what "auto" needs is a number of steps."""
-        if isinstance(self.training.max_epochs, int):
-            return self.training.max_epochs
+        if not isinstance(self.training.max_epochs, str):
+            return int(self.training.max_epochs)
         fewest, most = _AUTO_STEPS
         n_steps = self.auto_steps or min(max(_AUTO_STEPS_PER_FEATURE * n_features, fewest), most)
         return max(n_steps // n_batches, _AUTO_MIN_EPOCHS)

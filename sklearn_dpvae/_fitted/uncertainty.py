@@ -83,7 +83,7 @@ class ErrorModel(Value):
         raw = cls(rows, latents, errors, unit, np.ones(1), inputs, places)
         return raw.calibrated(latents, disagreement, None, errors)
 
-    def with_errors_of_new_cells(self, errors: Array, scatter: Array | None) -> Self:
+    def with_errors_of_new_cells(self, errors: Array, scatter: Array | None) -> tuple[Self, Array]:
         """The same model, with errors that the cells would have if they were new to all steps.
 
         Parameters
@@ -93,6 +93,12 @@ class ErrorModel(Value):
         scatter : ndarray of shape (n_cells,), optional
             Of the places of the cells with the nearest inputs, in latent units, where these
             inputs come from steps that have not seen the cell either.
+
+        Returns
+        -------
+        model : ErrorModel
+        scores : ndarray of shape (n_cells,)
+            Expected errors of the cells, NaN where they are left out.
         """
         known = ~np.isnan(errors)
 
@@ -111,7 +117,9 @@ class ErrorModel(Value):
         lengths = [model._local_error(model.latents)]
         if scatter is not None and model.inputs is not None:
             lengths.append(model.unit * scatter[known])
-        return model._calibrated_by(geometric_mean(lengths), model.errors)
+        scores = np.full(len(errors), np.nan)
+        scores[known] = geometric_mean(lengths)
+        return model._calibrated_by(scores[known], model.errors), scores
 
     @cached_property
     def _near(self) -> NearestNeighbors:

@@ -187,6 +187,22 @@ class DPVAE(nn.Module):
             mean, log_var = level.up(mean)
         return mean, log_var
 
+    def sample(self, x: Tensor) -> Tensor:
+        """A sample of each member's q(z | x) for every cell, through all levels of the hierarchy.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_cells, n_genes) or (n_members, n_cells, n_genes)
+
+        Returns
+        -------
+        Tensor of shape (n_members, n_cells, n_components)
+        """
+        z = _reparametrized(*self._posterior(x))
+        for level in self.levels:
+            z = _reparametrized(*level.up(z))
+        return z
+
     def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         return self.posterior(self.encoder(self.inputs(x).expand(self.n_members, -1, -1)))
 
@@ -231,13 +247,18 @@ class DPVAE(nn.Module):
             last layer of the decoder.
         """
         mean, log_var = self._posterior(x)
-        z = bottom = mean + normal_like(mean) * (0.5 * log_var).exp()
+        z = bottom = _reparametrized(mean, log_var)
         kl = torch.zeros(mean.shape[:-1], dtype=mean.dtype, device=mean.device)
         for level in self.levels:
             mean_up, log_var_up = level.up(z)
-            z_up = mean_up + normal_like(mean_up) * (0.5 * log_var_up).exp()
+            z_up = _reparametrized(mean_up, log_var_up)
             kl = kl + conditional_divergence(z, log_var, *level.down(z_up))
             z, mean, log_var = z_up, mean_up, log_var_up
         kl = kl + kl_divergence(mean, log_var)
         hidden = self._decoder(bottom, batch)
         return {"mean": mean, "log_var": log_var, "z": z, "kl": kl, "hidden": hidden}
+
+
+def _reparametrized(mean: Tensor, log_var: Tensor) -> Tensor:
+    """A sample of a Gaussian that its mean and log-variance get gradients through."""
+    return mean + normal_like(mean) * (0.5 * log_var).exp()

@@ -29,10 +29,13 @@ _OWN = {
     "sklearn_dpvae.preprocessing.LogNormalizer": "preprocessing._log_normalizer.LogNormalizer",
     "sklearn_dpvae.preprocessing.SectionScaler": "preprocessing._section_scaler.SectionScaler",
     "sklearn_dpvae.reconstruction.AnchoredMDS": "reconstruction._anchored_mds.AnchoredMDS",
-    # Parts of a fitted regressor.
+    # Parts of fitted estimators.
     "DPVAE": "_network.dpvae.DPVAE",
     "ErrorModel": "_fitted.uncertainty.ErrorModel",
     "FittedModel": "_fitted.model.FittedModel",
+    "GeneTable": "pipeline._genes.GeneTable",
+    "HeldOut": "pipeline._held_out.HeldOut",
+    "PlaceModel": "_fitted.place_model.PlaceModel",
     "SectionFrame": "_fitted.frames.SectionFrame",
     "SectionFrames": "_fitted.frames.SectionFrames",
 }

@@ -15,6 +15,7 @@ from .. import __version__
 from .._utils.matrix import in_memory
 from .._utils.routing import given
 from ..datasets._genes import MIN_SHARE
+from ..places import PlaceDistribution
 
 
 class FurtherMethods:
@@ -59,6 +60,44 @@ class FurtherMethods:
             Radii, in the unit of the reference.
         """
         return self._call("predict_radius", X, genes, gene_ids, min_share, sections, level=level)
+
+    def predict_places(
+        self,
+        X: Any,
+        *,
+        genes: ArrayLike | None = None,
+        locations: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+        gene_ids: ArrayLike | None = None,
+        min_share: float = MIN_SHARE,
+        tolerance: float = 0.001,
+    ) -> PlaceDistribution:
+        """Where each cell may be: a probability for every place.
+
+        Parameters
+        ----------
+        X : {array-like, sparse matrix} of shape (n_cells, n_query_genes)
+            Expression of the query, in memory.
+        genes, sections, gene_ids, min_share
+            See `answers`.
+        locations, tolerance
+            See `DPVAESpatialRegressor.predict_places`.
+
+        Returns
+        -------
+        PlaceDistribution
+        """
+        places: PlaceDistribution = self._call(
+            "predict_places",
+            X,
+            genes,
+            gene_ids,
+            min_share,
+            sections,
+            locations=locations,
+            tolerance=tolerance,
+        )
+        return places
 
     def score(
         self,

@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from .. import __version__
 from .._fitted.counts import median_library_size
+from .._utils.arrays import naming
 from .._utils.counts import kind_of_values
 from .._utils.matrix import in_memory
 from .._utils.validation import check_sections, find_labels
@@ -115,7 +116,8 @@ class SpatialModel(FurtherMethods):
         for name in ("genes", "gene_ids"):
             given = getattr(self, name)
             if given is not None:
-                object.__setattr__(self, name, np.asarray(given).astype(str))
+                with naming(name):
+                    object.__setattr__(self, name, np.asarray(given).astype(str))
         if self.genes.ndim != 1:
             raise ValueError(
                 f"genes must be a list of names, got an array of shape {self.genes.shape}."

@@ -9,11 +9,12 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
+import scipy.sparse as sp
 import torch
 from torch import Tensor
 
 from .pairs import EdgeMask, GroupMask
-from .reference import ReferenceData
+from .reference import Matrix, ReferenceData
 from .rows import rows_of, send_batch
 
 # In a batch of a masked fit, each randomly drawn cell brings along up to this many of its masked
@@ -58,7 +59,7 @@ class Batches:
         # All members see the same number of cells in a pass. One with a cell more leaves out a
         # different cell each time.
         self.n_cells = min(len(own) for own in rows)
-        self._x = rows_of(data.X, device)
+        self._x = rows_of(_below_each_other((data.X, *data.views)), device)
         self._s = torch.as_tensor(data.coords.astype(np.float32), device=device)
         self._codes = self._put(data.codes if data.n_sections > 1 else None)
         self._batch = self._put(data.batch)
@@ -124,7 +125,12 @@ class Batches:
     def n_batches(self) -> int:
         return 1 if self.batch_size is None else -(-self.n_cells // self.batch_size)
 
-    def take(self, index: np.ndarray, position: Tensor | None = None) -> tuple[dict, dict]:
+    def take(
+        self,
+        index: np.ndarray,
+        position: Tensor | None = None,
+        view: np.ndarray | None = None,
+    ) -> tuple[dict, dict]:
         """The batch of these rows: inputs of the module, and what the loss compares with.
 
         Parameters
@@ -132,6 +138,8 @@ class Batches:
         index : ndarray of shape (n_members, n_batch)
         position : Tensor of shape (n_members, n_batch), optional
             The same on the device, if it is there already.
+        view : ndarray of shape (n_members, n_batch), optional
+            Which measurement of each cell: 0 is `X`, and so is None for all.
         """
         if position is None:
             position = torch.as_tensor(index, device=self.device)
@@ -139,7 +147,12 @@ class Batches:
         def part(values):
             return None if values is None else values[position]
 
-        x = self._x.take(index, position)
+        if view is None:
+            x = self._x.take(index, position)
+        else:
+            # The views lie below X in the order of the cells.
+            seen = index + view * self.data.X.shape[0]
+            x = self._x.take(seen, torch.as_tensor(seen, device=self.device))
         target = x
         if self._counts is not None and self._counts is not self._x:
             target = self._counts.take(index, position)
@@ -170,7 +183,10 @@ class Batches:
         sizes = [index.shape[1] for index in batches]
         order = torch.as_tensor(np.concatenate(batches, axis=1), device=self.device)
         for index, position in zip(batches, order.split(sizes, dim=1), strict=True):
-            yield self.take(index, position)
+            view = None
+            if self.data.views:
+                view = self._neighbors_rng.integers(1 + len(self.data.views), size=index.shape)
+            yield self.take(index, position, view)
 
     def _draw(self) -> Iterator[np.ndarray]:
         """Rows of each batch of one pass, (n_members, n_batch)."""
@@ -189,3 +205,9 @@ class Batches:
         drawn = edges.draw_neighbors(seeds, _NEIGHBORS_PER_SEED, self._neighbors_rng)
         _, first = np.unique(wanted := np.concatenate([seeds, drawn, cells]), return_index=True)
         return wanted[np.sort(first)][: len(cells)]
+
+
+def _below_each_other(matrices: tuple[Matrix, ...]) -> Matrix:
+    if len(matrices) == 1:
+        return matrices[0]
+    return sp.vstack(matrices, format="csr") if sp.issparse(matrices[0]) else np.vstack(matrices)

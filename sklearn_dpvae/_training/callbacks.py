@@ -1,6 +1,6 @@
 """Callbacks of the training loop: what is recorded, shown, and when training stops early.
 
-Imports the losses and the network.
+Imports the objective and the network.
 """
 
 from copy import deepcopy
@@ -15,6 +15,11 @@ from tqdm.auto import tqdm
 
 from .._network.dpvae import DPVAE
 from .._network.losses import distance_preservation
+from .._network.objective import Step, divergence, reconstruction
+from .._network.random import own_generators
+
+# Held-out cells that the ELBO is measured on, which takes their genes as dense rows.
+_CELLS_FOR_ELBO = 1000
 
 
 class StopTraining(Exception):
@@ -42,12 +47,13 @@ class RecordScale(Callback):
         net.history.record("scale", net.bare_module.scale.detach().mean().item())
 
 
-class HeldOutStress(Callback):
-    """Stop when the distance-preserving stress of held-out cells no longer falls.
+class HeldOut(Callback):
+    """Record how held-out cells fare, and stop when their stress no longer falls.
 
     The stress is eq. (3) on posterior means, divided by the mean scaled tissue distance. Being
     relative, it cannot be lowered by shrinking both latents and c. The weights of the best epoch
-    are put back at the end.
+    are put back at the end. The ELBO says whether the generative model fits new cells; training
+    does not go by it.
 
     Parameters
     ----------
@@ -64,6 +70,7 @@ class HeldOutStress(Callback):
         self.held_out = held_out
         self.patience = patience
         self.first_epoch = first_epoch
+        self.some = held_out[:: -(-len(held_out) // _CELLS_FOR_ELBO)]
 
     def on_train_begin(self, net: Any, X: Any = None, **kwargs: Any) -> None:
         self.batches_ = X
@@ -75,6 +82,9 @@ class HeldOutStress(Callback):
         given = self.batches_.inputs_and_positions(self.held_out)
         stress = float(net.averaged(relative_stress(net.bare_module, *given)))
         net.history.record("valid_stress", stress)
+        index = np.tile(self.some, (net.bare_module.n_members, 1))
+        elbo = net.averaged(held_out_elbo(net.bare_module, *self.batches_.take(index)))
+        net.history.record("valid_elbo", float(elbo))
         epoch = len(net.history)
         if epoch < self.first_epoch:
             return
@@ -111,6 +121,43 @@ def relative_stress(module: DPVAE, x: Tensor, s: Tensor, codes: Tensor | None) -
     value = distance_preservation(mean, s, scale, codes=codes)
     tissue = distance_preservation(torch.zeros_like(mean), s, torch.ones_like(scale), codes=codes)
     return (value / (scale * tissue)).mean()
+
+
+@torch.no_grad()
+def held_out_elbo(module: DPVAE, given: dict[str, Any], compared: dict[str, Any]) -> Tensor:
+    """Evidence lower bound of cells, with the weights 1 of the plain VAE; mean over members.
+
+    The noise of the posterior is the same in every epoch, so that epochs compare, and training
+    goes on with its own.
+    """
+    module.eval()
+    with own_generators(0, given["x"].device.type):
+        step = Step(module, module(**given), compared)
+    return -(reconstruction(step) + divergence(step)).mean()
+
+
+def check_callbacks(callbacks: Any) -> None:
+    """Raise where a list of callbacks holds something else.
+
+    Parameters
+    ----------
+    callbacks : list, tuple or None
+        Of skorch callbacks, their classes, or pairs of a name and one of these.
+
+    Raises
+    ------
+    TypeError
+        If an item is none.
+    """
+    for item in callbacks or ():
+        named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+        callback = item[1] if named else item
+        kind = callback if isinstance(callback, type) else type(callback)
+        if not issubclass(kind, Callback):
+            raise TypeError(
+                f"callbacks must hold skorch callbacks, got {item!r}. Derive it from "
+                "skorch.callbacks.Callback."
+            )
 
 
 class ProgressBar(Callback):

@@ -58,8 +58,8 @@ def capture(net: Any, batches: Any) -> dict[str, Any]:
     if "lr_schedule" in callbacks:
         schedule = callbacks["lr_schedule"]
         state["schedule"] = deepcopy(schedule.lr_scheduler_.state_dict()), schedule.batch_idx_
-    if "held_out_stress" in callbacks:
-        state["held_out"] = callbacks["held_out_stress"].state
+    if "held_out" in callbacks:
+        state["held_out"] = callbacks["held_out"].state
     return state
 
 
@@ -85,7 +85,7 @@ def restore(net: Any, batches: Any, state: dict[str, Any]) -> None:
         of_torch, schedule.batch_idx_ = state["schedule"]
         schedule.lr_scheduler_.load_state_dict(of_torch)
     if "held_out" in state:
-        callbacks["held_out_stress"].state = state["held_out"]
+        callbacks["held_out"].state = state["held_out"]
 
 
 class CheckpointFile:

@@ -18,7 +18,7 @@ from skorch.callbacks import LRScheduler, PrintLog
 from .._network.dpvae import DPVAE
 from .._network.objective import Objective
 from .batches import Batches
-from .callbacks import Diverged, HeldOutStress, ProgressBar, RecordScale, StopTraining
+from .callbacks import Diverged, HeldOut, ProgressBar, RecordScale, StopTraining
 from .checkpoint import NOT_KEPT, CheckpointFile, capture, restore
 from .distributed import AcceleratedNet, accelerator_for
 from .net import DPVAENet
@@ -109,8 +109,7 @@ def build_net(
         callbacks.append(("lr_schedule", schedule))
     if held_out is not None:
         first_epoch = 1 + round(_HIGH_RATES * n_epochs) if one_cycle else 1
-        stress = HeldOutStress(held_out, settings.patience, first_epoch)
-        callbacks.append(("held_out_stress", stress))
+        callbacks.append(("held_out", HeldOut(held_out, settings.patience, first_epoch)))
     if verbose == 1:
         callbacks.append(("progress_bar", ProgressBar(n_epochs)))
     elif verbose > 1:

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import scipy.sparse as sp
-from sklearn.utils import check_array
 
+from .._utils.arrays import check_array
 from ..masks import MASKS, ClusterMask
 
 

@@ -35,6 +35,8 @@ class ReferenceData:
         Labels of the batches.
     mask : EdgeMask or GroupMask, optional
         Pairs that the distance term looks at; None for all pairs of a section.
+    views : tuple of {ndarray, CSR matrix} of shape (n_cells, n_features)
+        Other measurements of the cells, of the kind of `X`.
     one_dimensional : bool
         Whether positions were given as one number for each cell.
     """
@@ -47,6 +49,7 @@ class ReferenceData:
     batch: NDArray[np.int64] | None = None
     batches: NDArray[Any] | None = None
     mask: EdgeMask | GroupMask | None = None
+    views: tuple[Matrix, ...] = ()
     one_dimensional: bool = False
 
     @property

@@ -1,6 +1,6 @@
 """Expression matrices: validation, blocks of rows, means and variances of genes.
 
-Dense and CSR. Nothing here makes a sparse matrix dense. Imports nothing of this package.
+Dense and CSR. Nothing here makes a sparse matrix dense. Imports the arrays.
 """
 
 from collections.abc import Iterator
@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils import check_array
 from sklearn.utils.validation import FLOAT_DTYPES
+
+from .arrays import check_array
 
 ROWS_AT_A_TIME = 1024
 

@@ -6,17 +6,21 @@ Imports nothing of this package.
 import numbers
 import re
 from collections.abc import Callable
+from numbers import Real
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import _fit_context
-from sklearn.utils import check_array, check_consistent_length
+from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import column_or_1d
 
+from .arrays import check_array, naming
+
 # Extents of a section whose squares, and those of distances in it, are floating-point numbers.
-_EXTENTS = (1e-100, 1e100)
+LARGEST_POSITION = 1e100
+_EXTENTS = (1 / LARGEST_POSITION, LARGEST_POSITION)
 
 # Extent of a section relative to its distance from the origin. Below, positions are rounded to
 # some hundred different ones.
@@ -99,13 +103,15 @@ def check_sections(
     """
     if sections is None:
         return np.zeros(n_samples, dtype=np.int64), np.array([0])
-    values: NDArray = np.asarray(sections)
+    with naming(name):
+        values: NDArray = np.asarray(sections)
     if values.ndim == 0:
         raise ValueError(
             f"{name} must hold one label per row, got the single value {values[()]!r}. "
             "Pass an array of the length of X."
         )
-    values = column_or_1d(values)
+    with naming(name):
+        values = column_or_1d(values)
     if len(values) != n_samples:
         raise ValueError(
             f"{name} has {len(values)} labels but X has {n_samples} rows. Pass one label per row."
@@ -118,7 +124,8 @@ def check_sections(
         )
     if values.dtype == object:
         values = np.array([label_text(label) for label in values.tolist()])
-    labels, codes = np.unique(values, return_inverse=True)
+    with naming(name):
+        labels, codes = np.unique(values, return_inverse=True)
     return codes.astype(np.int64, copy=False), labels
 
 
@@ -301,3 +308,9 @@ def check_missing_genes(missing_genes: ArrayLike, n_genes: int) -> NDArray[np.bo
             "~np.isin(reference_genes, query_genes)."
         )
     return missing
+
+
+def check_level(level: Any) -> None:
+    """Raise unless a level is a probability between 0 and 1, both excluded."""
+    if not isinstance(level, Real) or not 0 < float(level) < 1:
+        raise ValueError(f"level must be a probability between 0 and 1, got {level!r}.")

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.utils import check_array
 
+from .._utils.arrays import check_array
 from ._gene_matching import match_genes, quote
 
 # A panel has a small part of the genes that were selected from a whole transcriptome.

@@ -11,6 +11,7 @@ from ._neighbors import (
     radius_coverage,
     spot_spacing,
 )
+from ._places import energy_score, place_coverage, place_log_score
 from ._procrustes import ProcrustesTransform, procrustes_align
 from ._scorer import ProcrustesScorer
 
@@ -20,11 +21,14 @@ __all__ = [
     "ProcrustesTransform",
     "distance_correlation",
     "distortion_bounds",
+    "energy_score",
     "gearys_c",
     "mantel",
     "median_position_error",
     "morans_i",
     "neighborhood_hits",
+    "place_coverage",
+    "place_log_score",
     "procrustes_align",
     "procrustes_disparity",
     "procrustes_distance",

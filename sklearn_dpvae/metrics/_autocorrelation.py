@@ -10,9 +10,10 @@ from numbers import Integral
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.utils import check_array, check_scalar
+from sklearn.utils import check_scalar
 
 from .._utils import autocorrelation
+from .._utils.arrays import check_array
 from ._checks import check_points, is_one_point, section_parts
 
 

@@ -7,8 +7,8 @@ import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from sklearn.utils import check_array
 
+from .._utils.arrays import check_array
 from ._checks import check_two_point_sets, is_one_point
 from ._procrustes import ProcrustesTransform, fit_similarity
 

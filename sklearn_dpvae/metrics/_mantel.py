@@ -13,8 +13,9 @@ from scipy import sparse
 from scipy.spatial.distance import pdist, squareform
 from scipy.stats import rankdata
 from sklearn.metrics.pairwise import euclidean_distances
-from sklearn.utils import Bunch, check_array, check_random_state, check_scalar
+from sklearn.utils import Bunch, check_random_state, check_scalar
 
+from .._utils.arrays import check_array
 from ._checks import check_option, section_parts
 from ._distances import RESOLUTION_DIGITS
 

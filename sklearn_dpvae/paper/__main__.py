@@ -16,7 +16,7 @@ from .. import __version__
 from ..plotting._common import pyplot
 from . import _geometry, _models
 from ._report import write_report
-from ._sections import read_folder, simulated
+from ._sections import fetch_sections, read_folder, simulated
 from ._study import DEFAULT, QUICK, Study
 
 # In this order fits are made where they are needed first, and read from the cache afterwards.
@@ -55,10 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     if arguments.seeds is not None:
         settings = replace(settings, n_seeds=arguments.seeds)
     max_cells = arguments.max_cells or (100 if arguments.quick else 400)
-    if arguments.data is None:
-        sections = simulated(3, max_cells, 60 if arguments.quick else 300)
+    min_cells = min(max_cells, arguments.min_cells)
+    if arguments.visium:
+        sections = fetch_sections(max_cells, min_cells)
+    elif arguments.data is not None:
+        sections = read_folder(arguments.data, max_cells, min_cells)
     else:
-        sections = read_folder(arguments.data, max_cells, min(max_cells, arguments.min_cells))
+        sections = simulated(3, max_cells, 60 if arguments.quick else 300)
     study = Study(
         sections,
         settings,
@@ -94,7 +97,13 @@ def _parser() -> argparse.ArgumentParser:
         "defaults. A run that was cut off goes on where it stopped: fits are kept in OUT/cache "
         "by parameters and data. Remove that folder after a change of the package.",
     )
-    parser.add_argument(
+    source = parser.add_mutually_exclusive_group()
+    source.add_argument(
+        "--visium",
+        action="store_true",
+        help="the paper's 27 Visium sections, which are downloaded and kept (several GB)",
+    )
+    source.add_argument(
         "--data",
         type=Path,
         metavar="FOLDER",

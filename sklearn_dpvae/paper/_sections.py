@@ -1,13 +1,15 @@
 """The sections that experiments are run on. Imports the readers and the simulated tissue."""
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
+from sklearn.utils import Bunch
 
-from ..datasets import make_tissue, read_sections
+from ..datasets import VISIUM_SECTIONS, fetch_visium, make_tissue, read_sections
 
 # Share of the cells of a section that models are not fitted on.
 _HELD_OUT = 0.2
@@ -59,24 +61,49 @@ def read_folder(folder: Path, max_cells: int, min_cells: int) -> list[Section]:
     if not files:
         raise FileNotFoundError(f"{folder} holds no .h5ad file. Name a folder of sections.")
     found = []
-    for file in files:
-        data = read_sections(file)
+    for path in files:
+        data = read_sections(path)
         if data.coords is None:
-            raise ValueError(f"{file} has no positions in obsm['spatial'].")
-        X = sp.csr_matrix(data.X)
-        for label in np.unique(data.sections):
+            raise ValueError(f"{path} has no positions in obsm['spatial'].")
+        for label in np.unique(data.sections).tolist():
+            name = path.stem if label == path.stem else f"{path.stem}:{label}"
             rows = np.flatnonzero(data.sections == label)
-            # A cell without counts cannot be placed by anybody.
-            rows = rows[np.asarray(X[rows].sum(axis=1)).ravel() > 0]
-            if len(rows) < min_cells:
-                continue
-            if len(rows) > max_cells:
-                rows = np.sort(np.random.RandomState(0).permutation(rows)[:max_cells])
-            name = file.stem if str(label) == file.stem else f"{file.stem}:{label}"
-            found.append(Section(name, file.stem, X[rows], data.coords[rows], data.genes))
+            found += _with_enough_cells(name, path.stem, data, rows, max_cells, min_cells)
     if not found:
         raise ValueError(f"{folder} has no section of {min_cells} or more cells.")
     return found
+
+
+def fetch_sections(max_cells: int, min_cells: int) -> list[Section]:
+    """The paper's 27 public sections, downloaded unless that was done before.
+
+    Parameters
+    ----------
+    max_cells, min_cells : int
+        See `read_folder`.
+    """
+    found = []
+    for name in VISIUM_SECTIONS:
+        data = fetch_visium(name)
+        rows = np.arange(len(data.coords))
+        # Sections of one block of tissue.
+        block = re.sub(r"_Section_\d+$", "", name)
+        found += _with_enough_cells(name, block, data, rows, max_cells, min_cells)
+    return found
+
+
+def _with_enough_cells(
+    name: str, file: str, data: Bunch, rows: NDArray[np.intp], max_cells: int, min_cells: int
+) -> list[Section]:
+    """The section in a list, or none if it is too small."""
+    X = sp.csr_matrix(data.X[rows])
+    # A cell without counts cannot be placed by anybody.
+    kept = np.flatnonzero(np.asarray(X.sum(axis=1)).ravel() > 0)
+    if len(kept) < min_cells:
+        return []
+    if len(kept) > max_cells:
+        kept = np.sort(np.random.RandomState(0).permutation(kept)[:max_cells])
+    return [Section(name, file, X[kept], data.coords[rows[kept]], np.asarray(data.genes))]
 
 
 def simulated(n_sections: int, n_cells: int, n_genes: int) -> list[Section]:

@@ -17,12 +17,15 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 
+from .._fitted.evidence import MIN_CELLS, SectionEvidence, nearest_places
+from .._fitted.place_model import CELLS_FOR_WEIGHTS, PlaceTable
 from .._fitted.uncertainty import N_ALIKE, scatter_of_alike
 from .._regressor import DPVAESpatialRegressor
-from .._utils.routing import routing_is_on
 from .._utils.validation import check_sections
 from ..decomposition import SpatialPCA
-from ._steps import keywords_of, transform_with, transformers
+from ._held_out import HeldOut
+from ._steps import keywords_of, of_a_query, transform_with, transformers
+from ._thinning import at_depths
 
 # A single network and a third of the epochs err some 10 % more than the ensemble, at a fraction of
 # its cost. Radii are that much on the safe side.
@@ -33,7 +36,14 @@ _MIN_EPOCHS = 5
 _MAX_CELLS = 50_000
 
 
-def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: int) -> None:
+def cross_fit(
+    pipeline: Any,
+    X: Any,
+    y: Any,
+    params: dict[str, Any],
+    n_folds: int,
+    depths: NDArray[np.float64] | None = None,
+) -> None:
     """Calibrate a fitted pipeline on its own reference, by parts that are left out in turn.
 
     Parameters
@@ -45,20 +55,26 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
     params : dict
         What `fit` was given beside them, by the names that it takes.
     n_folds : int
+    depths : ndarray of shape (n_query,), optional
+        Library sizes of queries: cells are placed as if they were as shallow.
     """
     final: DPVAESpatialRegressor = pipeline._final_estimator
     known = final.fitted_.error_model
     n_cells = np.shape(X)[0]
     rng = np.random.RandomState(final.fitted_.seed)
-    labels = _of_a_query(pipeline, params)
+    labels = of_a_query(pipeline, params)
     sections = keywords_of(pipeline, "predict", labels)[1].get("sections")
     codes, _ = check_sections(sections, n_cells)
     folds = deal(codes, n_folds, rng)
     if (folds < 0).all():
         return
+    as_queries = X
+    if depths is not None:
+        as_queries = at_depths(X, depths, np.random.default_rng(final.fitted_.seed))
     coords = np.asarray(y, dtype=np.float64).reshape(n_cells, -1)
     errors = np.full(n_cells, np.nan)
     scatter = None if known.inputs is None else np.full(n_cells, np.nan)
+    tables: list[PlaceTable] = []
     for fold in range(n_folds):
         train = np.flatnonzero(folds != fold)
         if len(train) > _MAX_CELLS:
@@ -70,10 +86,13 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # The fit of the whole has said it.
             chain.fit(
-                _safe_indexing(X, train), _safe_indexing(y, train), **_rows(X, params, train)
+                _safe_indexing(X, train),
+                _safe_indexing(y, train),
+                query_counts=depths,
+                **_rows(X, params, train),
             )
 
-        inputs, keywords = _seen_by_the_last(chain, X, labels, test)
+        inputs, keywords = _seen_by_the_last(chain, as_queries, labels, test)
         placed = chain._final_estimator.predict(inputs, **keywords).reshape(len(test), -1)
         errors[test] = np.linalg.norm(placed - coords[test], axis=1)
         if scatter is not None:
@@ -81,19 +100,53 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
             seen, _ = _seen_by_the_last(chain, X, labels, others)
             alike = NearestNeighbors(n_neighbors=min(N_ALIKE, len(others))).fit(seen)
             scatter[test] = scatter_of_alike(alike, known.places[~left_out], inputs)
+        if scatter is None:
+            inputs, seen = (
+                chain._final_estimator.transform(_seen_by_the_last(chain, X, labels, rows)[0])
+                for rows in (test, others)
+            )
+        tables += _tables_of(
+            np.flatnonzero(left_out),
+            (inputs, placed, coords[test], codes[test]),
+            (seen, coords[others], codes[others]),
+            CELLS_FOR_WEIGHTS // n_folds,
+        )
+    # The last fold also tells what queries unlike the reference may expect.
+    left_out = np.setdiff1d(np.flatnonzero(folds == n_folds - 1), train)
+    of_cells = labels.get("sections")
+    pipeline.held_out_ = HeldOut.of(
+        chain, X, coords, None if of_cells is None else np.asarray(of_cells), train, left_out
+    )
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
-        errors[known.rows], None if scatter is None else scatter[known.rows]
+        errors[known.rows],
+        None if scatter is None else scatter[known.rows],
+        tables,
+        another_section=any(
+            getattr(step, "query", None) == "new_section" for step in transformers(pipeline)
+        ),
     )
 
 
-def _of_a_query(pipeline: Any, params: dict[str, Any]) -> dict[str, Any]:
-    """What of the parameters of `fit` a query would be given, too: as a rule its sections."""
-    if routing_is_on():
-        consumed = pipeline.get_metadata_routing().consumes("predict", params.keys())
-        return {name: params[name] for name in consumed}
-    of_last = f"{pipeline.steps[-1][0]}__sections"
-    sections = params.get("sections", params.get(of_last))
-    return {} if sections is None else {"sections": sections}
+def _tables_of(
+    cells: NDArray[np.intp],
+    new: tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]],
+    known: tuple[Any, NDArray[Any], NDArray[Any]],
+    n_cells: int,
+) -> list[PlaceTable]:
+    """What the known cells of each section say of the places of some of its new ones."""
+    features, placed, coords, codes = new
+    tables = []
+    for code in np.unique(codes):
+        of_section = known[-1] == code
+        if of_section.sum() < MIN_CELLS:
+            continue
+        evidence = SectionEvidence(known[0][of_section], known[1][of_section])
+        # The new cells are in an order that is drawn, as far as it matters: by fold.
+        own = np.flatnonzero(codes == code)
+        own = own[:: max(1, len(own) // n_cells)]
+        table = evidence.of(features[own], placed[own], np.ones(len(own)))
+        tables.append(PlaceTable(cells[own], table, nearest_places(coords[own], evidence.coords)))
+    return tables
 
 
 def _rows(X: Any, params: dict[str, Any], rows: NDArray[np.intp]) -> dict[str, Any]:

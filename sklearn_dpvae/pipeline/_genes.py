@@ -14,7 +14,7 @@ from sklearn.utils import _safe_indexing, check_array
 
 from .._utils.validation import check_missing_genes
 from ..datasets import common_genes
-from ..datasets._genes import check_names, find_columns, report_missing, take_columns
+from ..datasets._genes import check_names, find_columns, make_unique, report_missing, take_columns
 from ._steps import transformers
 
 
@@ -58,6 +58,17 @@ class GeneTable:
     def restrict(self, X: Any) -> Any:
         """The columns of X that the pipeline is fitted on."""
         return X if self.kept.all() else _safe_indexing(X, np.flatnonzero(self.kept), axis=1)
+
+
+def query_columns(
+    table: GeneTable | None, query_genes: ArrayLike | None
+) -> NDArray[np.bool_] | None:
+    """Which columns of a query belong to genes that the pipeline is fitted on."""
+    if table is None or query_genes is None:
+        return None
+    names = np.asarray(query_genes).astype(str)
+    columns = common_genes(make_unique(names)[0], table.names[table.kept])
+    return np.isin(np.arange(len(names)), columns)
 
 
 def for_steps(

@@ -19,16 +19,19 @@ from .._training.checkpoint import keeping_checkpoints
 from .._training.loop import in_a_search
 from .._utils.routing import routing_is_on, takes
 from .._utils.validation import check_same_order
+from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
-from ._genes import GeneTable, for_steps
+from ._genes import GeneTable, for_steps, query_columns
+from ._held_out import known_held_out
 from ._steps import (
-    GivenCounts,
+    GivenMore,
     call_last_step,
     located_rows,
     select_genes,
     transformers,
     with_rows,
 )
+from ._thinning import check_n_thinned, query_depths, thinned_views
 
 
 def _plain_pipeline_has(method: str) -> Callable[[Any], bool]:
@@ -71,6 +74,11 @@ class SpatialPipeline(Pipeline):
         Where fitted transformers are cached.
     verbose : bool, default=False
         Whether the time of each step is printed.
+    n_thinned : int, default=0
+        Shallower measurements of each cell of the reference that the last step is trained on
+        beside the one there is, of which each batch draws one. They are made of whole numbers
+        only, by keeping each count with a probability: between 0.3 and 1, or such that depths
+        are those of `query_counts`. The last step must take `views`.
     n_calibration_folds : int, default=None
         Parts of the reference by which `fit` calibrates the radii and standard deviations: all
         steps are fitted anew without each part in turn, with one small network, and place the
@@ -86,9 +94,10 @@ class SpatialPipeline(Pipeline):
     -----
     Requests are set on the steps: ``pipe["dpvae"].set_predict_request(sections="slide")`` makes
     ``pipe.predict(X, slide=labels)`` work, and ``sections=False`` keeps the labels from a step.
-    `calibrate` and `predict_radius` follow the requests for `predict`. `missing_genes` belongs
-    to the columns of `X`, which the steps change, and is therefore never routed by name: each
-    step that takes it gets the part that belongs to its own genes.
+    `calibrate`, `predict_places`, `predict_radius` and `sample_latents` follow the requests for
+    `predict`.
+    `missing_genes` belongs to the columns of `X`, which the steps change, and is therefore never
+    routed by name: each step that takes it gets the part that belongs to its own genes.
 
     Examples
     --------
@@ -116,14 +125,16 @@ class SpatialPipeline(Pipeline):
         transform_input: list[str] | None = None,
         memory: Any = None,
         verbose: bool = False,
+        n_thinned: int = 0,
         n_calibration_folds: int | None = None,
     ) -> None:
         super().__init__(steps, transform_input=transform_input, memory=memory, verbose=verbose)
+        self.n_thinned = n_thinned
         self.n_calibration_folds = n_calibration_folds
 
     # The steps make the requests; the pipeline only passes metadata on.
     __metadata_request__fit: ClassVar = dict.fromkeys(
-        ("sections", "batch", "counts", "genes", "query_genes"), UNUSED
+        ("sections", "batch", "counts", "genes", "query_genes", "query_counts"), UNUSED
     )
     __metadata_request__partial_fit: ClassVar = __metadata_request__fit
     __metadata_request__predict: ClassVar = dict.fromkeys(
@@ -142,6 +153,7 @@ class SpatialPipeline(Pipeline):
         counts: Any = None,
         genes: ArrayLike | None = None,
         query_genes: ArrayLike | None = None,
+        query_counts: Any = None,
         **params: Any,
     ) -> "SpatialPipeline":
         """Fit all steps.
@@ -166,6 +178,10 @@ class SpatialPipeline(Pipeline):
             Names of the genes that queries will have. All steps are fitted on the genes that are
             in both: a panel of a few hundred genes is then used whole, and depths are those of
             the panel. None fits them on all columns.
+        query_counts : {array-like, sparse matrix} of shape (n_query, n_query_genes), default=None
+            Counts of a query, with columns of the names in `query_genes`, or the sum of the
+            counts of each of its cells. The thinned copies of the reference then have its depths,
+            and so have the cells that radii are calibrated on. It teaches nothing else.
         **params : dict
             Other parameters of steps, as `sklearn.pipeline.Pipeline.fit` takes them.
 
@@ -176,15 +192,20 @@ class SpatialPipeline(Pipeline):
         Raises
         ------
         ValueError
-            If `query_genes` has none of the genes, or a step refuses what it is given.
+            If `query_genes` has none of the genes, `query_counts` no counts, or a step refuses
+            what it is given.
         """
         check_same_order(X, y)
         X = with_rows(X)
         table = GeneTable.of(X, genes, query_genes)
         X = X if table is None else table.restrict(X)
+        depths = query_depths(query_counts, query_columns(table, query_genes))
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
+        with (
+            self._calibrated_afterward(X, y, given, depths),
+            self._more_for_last_step(X, given, depths),
+        ):
             super().fit(X, y, **params)
         self.gene_table_ = table
         return self
@@ -200,13 +221,14 @@ class SpatialPipeline(Pipeline):
         counts: Any = None,
         genes: ArrayLike | None = None,
         query_genes: ArrayLike | None = None,
+        query_counts: Any = None,
         **params: Any,
     ) -> Any:
         """Fit all steps and return what the last one makes of `X`.
 
         Parameters
         ----------
-        X, y, sections, batch, counts, genes, query_genes, **params
+        X, y, sections, batch, counts, genes, query_genes, query_counts, **params
             See `fit`.
 
         Returns
@@ -217,9 +239,13 @@ class SpatialPipeline(Pipeline):
         X = with_rows(X)
         table = GeneTable.of(X, genes, query_genes)
         X = X if table is None else table.restrict(X)
+        depths = query_depths(query_counts, query_columns(table, query_genes))
         given = _without_none(params, sections=sections, batch=batch, counts=counts)
         params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with self._calibrated_afterward(X, y, given), self._counts_for_last_step(X):
+        with (
+            self._calibrated_afterward(X, y, given, depths),
+            self._more_for_last_step(X, given, depths),
+        ):
             transformed = super().fit_transform(X, y, **params)
         self.gene_table_ = table
         return transformed
@@ -380,6 +406,99 @@ class SpatialPipeline(Pipeline):
             params=_without_none(params, sections=sections),
         )
 
+    @available_if(_final_step_has("predict_places"))
+    def predict_places(
+        self,
+        X: Any,
+        *,
+        locations: ArrayLike | None = None,
+        sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        tolerance: float = 0.001,
+        **params: Any,
+    ) -> PlaceDistribution:
+        """Where each cell may be: a probability for every place.
+
+        Parameters
+        ----------
+        X, sections, genes, missing_genes
+            See `predict`.
+        locations, tolerance
+            See `DPVAESpatialRegressor.predict_places`.
+        **params : dict
+            Metadata that steps request for `predict` under other names.
+
+        Returns
+        -------
+        PlaceDistribution
+        """
+        X, missing = for_steps(self, X, genes, missing_genes)
+        return call_last_step(
+            self,
+            "predict_places",
+            X,
+            missing=missing,
+            defaults={"locations": locations, "tolerance": tolerance},
+            params=_without_none(params, sections=sections),
+        )
+
+    @available_if(_final_step_has("predict_radius"))
+    def predict_membership(
+        self,
+        X: Any,
+        *,
+        sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
+        """Conformal p-value of each cell: does it resemble cells of the reference at all?
+
+        A cell's expression is compared with what its components say of it in the reference: the
+        correlation over the selected genes. The p-value is the rank of that among held-out cells
+        of the reference, thinned to about the same depth. A cell of the reference's tissue has a
+        p-value below any level with at most about that probability; one of another tissue, or a
+        broken one, has a small p-value. Positions are given for all cells, these too.
+
+        Parameters
+        ----------
+        X, sections, genes, missing_genes
+            See `predict`.
+
+        Returns
+        -------
+        ndarray of shape (n_cells,)
+            Between 0 and 1. Multiply by their number, or use a false discovery rate, to choose
+            among many cells.
+
+        Raises
+        ------
+        ValueError
+            If the pipeline was fitted with ``n_calibration_folds=None`` or on too few cells, so
+            that it knows no held-out cells, or its last step sees more than 64 columns.
+
+        Notes
+        -----
+        Cells that are kept out of one fold of the calibration serve for comparison, at most 200.
+        No p-value is below 1/151. They do not know other technologies: shifts of single genes
+        that are as large as between chemistries make cells unlike the reference, too.
+
+        Examples
+        --------
+        >>> from sklearn_dpvae import make_spatial_pipeline
+        >>> from sklearn_dpvae.datasets import make_tissue
+        >>> tissue = make_tissue(400, 60, random_state=0)
+        >>> pipe = make_spatial_pipeline(max_epochs=3, random_state=0)
+        >>> pipe = pipe.fit(tissue.X[:300], tissue.coords[:300])
+        >>> p = pipe.predict_membership(tissue.X[300:])
+        >>> wrong = pipe.predict_membership(tissue.X[300:, ::-1])  # genes in the wrong order
+        >>> bool((p < 0.05).mean() < 0.2), bool((wrong < 0.05).mean() > 0.8)
+        (True, True)
+        """
+        X, missing = for_steps(self, with_rows(X), genes, missing_genes)
+        labels = None if sections is None else np.asarray(sections)
+        return known_held_out(self).p_values(self, X, labels, missing)
+
     @available_if(_plain_pipeline_has("transform"))
     def transform(
         self,
@@ -408,6 +527,45 @@ class SpatialPipeline(Pipeline):
         if routing_is_on() and missing is None:
             return super().transform(X, **params)
         return call_last_step(self, "transform", X, missing=missing, params=params)
+
+    @available_if(_final_step_has("sample_latents"))
+    def sample_latents(
+        self,
+        X: Any,
+        n_samples: int = 1,
+        *,
+        sections: ArrayLike | None = None,
+        genes: ArrayLike | None = None,
+        missing_genes: ArrayLike | None = None,
+        random_state: int | np.random.RandomState | None = None,
+        **params: Any,
+    ) -> Any:
+        """Samples of the posterior of the latents, of which `transform` is the mean.
+
+        See `DPVAESpatialRegressor.sample_latents`.
+
+        Parameters
+        ----------
+        X, sections, genes, missing_genes
+            See `predict`.
+        n_samples : int, default=1
+        random_state : int, RandomState instance or None, default=None
+        **params : dict
+            Metadata that steps request for `predict` under other names.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_cells, n_components)
+        """
+        X, missing = for_steps(self, X, genes, missing_genes)
+        return call_last_step(
+            self,
+            "sample_latents",
+            X,
+            missing=missing,
+            defaults={"n_samples": n_samples, "random_state": random_state},
+            params=_without_none(params, sections=sections),
+        )
 
     @available_if(_plain_pipeline_has("score"))
     def score(
@@ -459,18 +617,22 @@ class SpatialPipeline(Pipeline):
         return router
 
     @contextmanager
-    def _calibrated_afterward(self, X: Any, y: Any, given: dict[str, Any]) -> Iterator[None]:
+    def _calibrated_afterward(
+        self, X: Any, y: Any, given: dict[str, Any], depths: NDArray[np.float64] | None
+    ) -> Iterator[None]:
         """Calibrate what is fitted in a block, on parts of the reference that are left out."""
         n_folds = self.n_calibration_folds
         if n_folds is None:
             yield
+            if hasattr(self, "held_out_"):  # Of a fit before.
+                del self.held_out_
             return
         final = self._final_estimator
         check_n_folds(n_folds, final)
         with keeping_checkpoints():
             yield
             try:
-                cross_fit(self, X, y, given, n_folds)
+                cross_fit(self, X, y, given, n_folds, depths)
             except KeyboardInterrupt:
                 if final.on_interrupt != "keep" or in_a_search():
                     raise
@@ -499,15 +661,22 @@ class SpatialPipeline(Pipeline):
         } | params
 
     @contextmanager
-    def _counts_for_last_step(self, X: Any) -> Iterator[None]:
-        """Give the last step the counts of the selected genes, while a fit lasts."""
+    def _more_for_last_step(
+        self, X: Any, given: dict[str, Any], depths: NDArray[np.float64] | None
+    ) -> Iterator[None]:
+        """Give the last step counts of the selected genes and thinned views, while a fit lasts."""
+        name, final = self.steps[-1]
+        makers: dict[str, Callable[[], Any]] = {}
         # Counts that the steps are to transform are what the last step gets as its X.
-        if not self._explains_counts() or "counts" in (self.transform_input or ()):
+        if self._explains_counts() and "counts" not in (self.transform_input or ()):
+            makers["counts"] = lambda: select_genes(transformers(self), X)
+        if self.n_thinned and len(self.steps) > 1:
+            check_n_thinned(self.n_thinned, final)
+            makers["views"] = lambda: thinned_views(self, X, given, self.n_thinned, depths)
+        if not makers:
             yield
             return
-        name, final = self.steps[-1]
-        step = GivenCounts(final, lambda: select_genes(transformers(self), X))
-        self.steps = [*self.steps[:-1], (name, step)]
+        self.steps = [*self.steps[:-1], (name, GivenMore(final, **makers))]
         try:
             yield
         finally:

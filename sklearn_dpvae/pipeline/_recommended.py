@@ -22,6 +22,7 @@ def make_spatial_pipeline(
     query: str = "auto",
     n_top_genes: int = 2000,
     n_spatial_components: int | str | None = "auto",
+    n_thinned: int = 5,
     n_calibration_folds: int | None = 4,
     memory: Any = None,
     verbose: int = 0,
@@ -49,6 +50,9 @@ def make_spatial_pipeline(
     n_spatial_components : int, "auto" or None, default="auto"
         Number of components that `SpatialPCA` projects the genes on. "auto" takes 20 to 50, as
         many as vary smoothly. None gives the genes themselves to the net, as in the paper.
+    n_thinned : int, default=5
+        Shallower measurements of each cell that the networks are trained on beside its own, see
+        `SpatialPipeline`. Pass the query to `fit` as `query_counts` where its depth is another.
     n_calibration_folds : int or None, default=4
         Parts of the reference that are left out in turn to calibrate radii and standard
         deviations, for half of the time of the fit again. None saves that time, in a search for
@@ -102,5 +106,6 @@ def make_spatial_pipeline(
             ("dpvae", regressor),
         ],
         memory=memory,
+        n_thinned=n_thinned,
         n_calibration_folds=n_calibration_folds,
     )

@@ -3,6 +3,7 @@
 Imports `_utils` only.
 """
 
+import copy
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -13,6 +14,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import _safe_indexing, check_consistent_length, indexable
 from sklearn.utils.metadata_routing import process_routing
 
+from .._utils.arrays import naming
 from .._utils.routing import given, routing_is_on, sections_for
 from .._utils.validation import check_missing_genes, known_rows
 
@@ -109,8 +111,14 @@ def call_last_step(
         What the method returns; the pipeline where that is the last step.
     """
     keywords, of_last = keywords_of(pipeline, method, params)
-    X = with_rows(X)
-    mask = None if missing is None else check_missing_genes(missing, np.shape(X)[1])
+    with naming("X"):
+        X = with_rows(X)
+    mask = None
+    if missing is not None:
+        shape = np.shape(X)
+        if len(shape) != 2:
+            raise ValueError(f"X must be a matrix of cells and genes, got the shape {shape}.")
+        mask = check_missing_genes(missing, shape[1])
     X, _ = transform_with(zip(transformers(pipeline), keywords, strict=True), X, mask)
     last = pipeline._final_estimator
     if last == "passthrough":
@@ -135,8 +143,9 @@ def keywords_of(
         others = {key: values for key, values in params.items() if key != "sections"}
         of_steps = [sections_for(s, "transform", sections) for s in transformers(pipeline)]
         return of_steps, others | sections_for(last, method, sections)
-    # scikit-learn knows no requests for `calibrate` and `predict_radius`.
-    known = "predict" if method in ("calibrate", "predict_radius") else method
+    # scikit-learn knows no requests for these.
+    own = ("calibrate", "predict_places", "predict_radius", "sample_latents")
+    known = "predict" if method in own else method
     routed = process_routing(pipeline, known, **params)
     of_steps = [dict(routed[name]["transform"]) for _, name, _ in pipeline._iter(with_final=False)]
     of_last = dict(routed.get(pipeline.steps[-1][0], {}).get(known, {}))
@@ -187,7 +196,7 @@ def located_rows(y: ArrayLike) -> NDArray[np.intp] | None:
         coords = np.asarray(y, dtype=np.float64)
     except (TypeError, ValueError):
         return None
-    if not np.isnan(coords).any():
+    if coords.ndim == 0 or not np.isnan(coords).any():
         return None
     located = known_rows(coords.reshape(len(coords), -1), name="y")
     if not len(located):
@@ -197,31 +206,53 @@ def located_rows(y: ArrayLike) -> NDArray[np.intp] | None:
     return located
 
 
-class GivenCounts:
-    """The last step during a fit: itself, but given counts where the caller gives none.
+def of_a_query(pipeline: Any, params: dict[str, Any]) -> dict[str, Any]:
+    """What of the parameters of `fit` a query would be given, too: as a rule its sections."""
+    if routing_is_on():
+        consumed = pipeline.get_metadata_routing().consumes("predict", params.keys())
+        return {name: params[name] for name in consumed}
+    of_last = f"{pipeline.steps[-1][0]}__sections"
+    sections = params.get("sections", params.get(of_last))
+    return {} if sections is None else {"sections": sections}
 
-    Which counts these are depends on the genes that the steps before it select, so they are
-    looked up when the last step is fitted, and not before.
+
+def pointwise_copy(step: Any) -> Any:
+    """A fitted step that transforms each row by what it learned of the reference."""
+    return step if getattr(step, "pointwise", True) else with_query(step, "same_section")
+
+
+def with_query(step: Any, query: str) -> Any:
+    """A fitted step that is told something else of queries."""
+    own = copy.copy(step)
+    own.query = query
+    return own
+
+
+class GivenMore:
+    """The last step during a fit: itself, but given what depends on the steps before it.
+
+    That is made when the last step is fitted, and not before.
 
     Parameters
     ----------
     step : estimator
-    counts : callable
-        Returns the counts of the selected genes.
+    **makers : callable
+        Make keywords of `fit` by these names, unless the caller gives them.
     """
 
-    def __init__(self, step: Any, counts: Callable[[], Any]):
+    def __init__(self, step: Any, **makers: Callable[[], Any]):
         self.step = step
-        self.counts = counts
+        self.makers = makers
 
     def fit(self, X: Any, y: Any = None, **keywords: Any) -> Any:
-        return self.step.fit(X, y, **self._with_counts(keywords))
+        return self.step.fit(X, y, **self._with_more(keywords))
 
     def fit_transform(self, X: Any, y: Any = None, **keywords: Any) -> Any:
-        return self.step.fit_transform(X, y, **self._with_counts(keywords))
+        return self.step.fit_transform(X, y, **self._with_more(keywords))
 
-    def _with_counts(self, keywords: dict[str, Any]) -> dict[str, Any]:
-        return keywords if "counts" in keywords else {"counts": self.counts(), **keywords}
+    def _with_more(self, keywords: dict[str, Any]) -> dict[str, Any]:
+        made = {name: make() for name, make in self.makers.items() if name not in keywords}
+        return made | keywords
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.step, name)

@@ -8,6 +8,7 @@ from ._curves import LossCurvesDisplay, WeightCurveDisplay
 from ._distances import DistanceDisplay
 from ._genes import GeneMapDisplay, LatentDisplay
 from ._maps import ErrorMapDisplay, ReconstructionDisplay
+from ._places import PlacesDisplay
 from ._transfer import TransferMatrixDisplay
 from ._uncertainty import UncertaintyDisplay
 
@@ -17,6 +18,7 @@ __all__ = [
     "GeneMapDisplay",
     "LatentDisplay",
     "LossCurvesDisplay",
+    "PlacesDisplay",
     "ReconstructionDisplay",
     "TransferMatrixDisplay",
     "UncertaintyDisplay",

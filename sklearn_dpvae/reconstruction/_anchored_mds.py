@@ -5,10 +5,10 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin
-from sklearn.utils import check_array
 from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
+from .._utils.arrays import check_array
 from .._utils.validation import checks_parameters
 from ._anchors import Anchors
 from ._smacof import PARAMETER_CONSTRAINTS, anchored_smacof

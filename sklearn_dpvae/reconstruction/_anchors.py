@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
-from sklearn.utils import check_array
 
-from .._utils.validation import known_rows
+from .._utils.arrays import check_array
+from .._utils.validation import LARGEST_POSITION, known_rows
 
 # Anchors count as lying in one line (or plane) below this ratio of extents.
 _DEGENERATE = 1e-6
@@ -132,6 +132,11 @@ def _check_coords(given: ArrayLike, n_anchors: int, n_dims: int | None) -> NDArr
         raise ValueError(
             f"anchors have {coords.shape[1]} coordinates but n_components={n_dims}. Pass "
             f"anchors of {n_dims} columns or n_components={coords.shape[1]}."
+        )
+    if coords.size and np.abs(coords).max() > LARGEST_POSITION:
+        raise ValueError(
+            f"anchors lie as far out as {np.abs(coords).max():g}, and squares of such numbers are "
+            "no floating-point numbers. Pass positions in another unit."
         )
     return coords
 

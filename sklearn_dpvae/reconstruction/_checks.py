@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
-from sklearn.utils import check_array
+
+from .._utils.arrays import check_array
 
 # Entries across the diagonal may differ by this part of the largest entry.
 _ASYMMETRY = 1e-6

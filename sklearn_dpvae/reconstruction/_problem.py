@@ -9,9 +9,9 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from scipy.spatial.distance import pdist, squareform
 from sklearn.metrics import pairwise_distances
-from sklearn.utils import check_array
 from torch import Tensor
 
+from .._utils.arrays import check_array
 from ._anchors import (
     Anchors,
     check_anchors,

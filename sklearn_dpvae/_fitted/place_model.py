@@ -1,0 +1,241 @@
+"""Where cells may be, by the cells of the reference that a fitted model keeps.
+
+Imports the evidence, the places and the base of values.
+"""
+
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Self
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from sklearn.neighbors import NearestNeighbors
+from sklearn.utils import gen_batches
+
+from ..places import PlaceDistribution, spacing_of
+from .evidence import (
+    MIN_CELLS,
+    SectionEvidence,
+    fit_weights,
+    nearest_places,
+    probabilities,
+)
+from .value import Value
+
+Array = NDArray[np.float64]
+
+# Cells of each section that the powers are fitted on.
+CELLS_FOR_WEIGHTS = 300
+# Where no cells tell better: the normal distribution around the position alone.
+_NORMAL_ALONE = np.array([0.0, 0.0, 0.0, 1.0])
+# Cells that count as much as what was known before, where a few located ones are added.
+_STRENGTH_OF_BEFORE = 5.0
+_ROWS_PER_CHUNK = 256
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceTable:
+    """Evidence of the places of cells of the reference that were left out of a fit.
+
+    Attributes
+    ----------
+    cells : ndarray of shape (n_cells,)
+        Indices among the cells that a model keeps.
+    evidence : ndarray of shape (4, n_cells, n_places)
+        With expected errors of 1.
+    true : ndarray of shape (n_cells,)
+        The place nearest to each cell's own.
+    """
+
+    cells: NDArray[np.intp]
+    evidence: Array
+    true: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class PlaceModel(Value):
+    """Known cells of the reference, and how much each kind of evidence counts.
+
+    Attributes
+    ----------
+    features : ndarray of shape (n_cells, n_features)
+        What tells cells of the reference apart: the inputs of the networks where these are
+        components, else latents.
+    coords : ndarray of shape (n_cells, n_dims)
+        Where they are.
+    codes : ndarray of shape (n_cells,)
+        In which section.
+    from_inputs : bool
+        Whether features are inputs.
+    placed : ndarray of shape (n_cells, n_dims)
+        Where they would be placed by networks that were not trained on them.
+    scores : ndarray of shape (n_cells,)
+        Expected errors of these positions, in tissue units.
+    known_weights : ndarray of shape (4,), optional
+        Powers of the kinds of evidence, see `SectionEvidence`, where cells that are new to all
+        steps have told them. Else they come from the cells above, each left out in turn.
+    """
+
+    features: Array
+    coords: Array
+    codes: NDArray[np.int64]
+    from_inputs: bool
+    placed: Array
+    scores: Array
+    known_weights: Array | None = None
+
+    @cached_property
+    def weights(self) -> Array:
+        """Powers of the kinds of evidence."""
+        if self.known_weights is not None:
+            return self.known_weights
+        tables = []
+        rng = np.random.RandomState(0)
+        for code, evidence in self._evidence.items():
+            rows = np.flatnonzero(self.codes == code)
+            if len(rows) < MIN_CELLS:
+                continue
+            some = np.sort(rng.permutation(len(rows))[:CELLS_FOR_WEIGHTS])
+            own = rows[some]
+            table = evidence.of_own(some, self.placed[own], self.scores[own])
+            tables.append((table, nearest_places(self.coords[own], self.coords[rows], some)))
+        return fit_weights(tables) if tables else _NORMAL_ALONE
+
+    @cached_property
+    def _evidence(self) -> dict[int, SectionEvidence]:
+        return {
+            int(code): SectionEvidence(
+                self.features[self.codes == code], self.coords[self.codes == code]
+            )
+            for code in np.unique(self.codes)
+        }
+
+    def distribution(
+        self,
+        features: Array,
+        placed: Array,
+        scores: Array,
+        codes: NDArray[np.int64],
+        locations: Array | None,
+        tolerance: float,
+    ) -> PlaceDistribution:
+        """Where new cells may be.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_cells, n_features)
+        placed : ndarray of shape (n_cells, n_dims)
+            Their predicted positions.
+        scores : ndarray of shape (n_cells,)
+            Expected errors of these.
+        codes : ndarray of shape (n_cells,)
+            The section whose frame each cell is answered in.
+        locations : ndarray of shape (n_locations, n_dims), optional
+            Places; those of the reference's cells by default.
+        tolerance : float
+            Probability that may be left out, of each cell.
+        """
+        here = [int(code) for code in np.unique(codes)]
+        moves = {}
+        blocks = []
+        for code in here:
+            coords = self._evidence[code].coords
+            moves[code] = None if locations is None else moved_to(coords, locations)
+            blocks.append(coords)
+        offsets = dict(zip(here, np.cumsum([0, *map(len, blocks)]), strict=False))
+        n_places = sum(map(len, blocks)) if locations is None else len(locations)
+        rows, parts = [], []
+        for code in here:
+            own = np.flatnonzero(codes == code)
+            move = moves[code]
+            for chunk in gen_batches(len(own), _ROWS_PER_CHUNK):
+                cells = own[chunk]
+                evidence = self._evidence[code].of(features[cells], placed[cells], scores[cells])
+                p = probabilities(evidence, self.weights)
+                p = p if move is None else np.asarray(p @ move)
+                kept = without_small(p, tolerance)
+                start = 0 if move is not None else offsets[code]
+                parts.append(
+                    sp.csr_matrix(
+                        (kept.data, kept.indices + start, kept.indptr),
+                        shape=(len(cells), n_places),
+                    )
+                )
+                rows.append(cells)
+        order = np.argsort(np.concatenate(rows), kind="stable")
+        together = sp.vstack(parts, format="csr")[order]
+        if locations is not None:
+            return PlaceDistribution(together, locations, tolerance)
+        places = np.concatenate(blocks)
+        of_places = np.repeat(here, list(map(len, blocks)))
+        return PlaceDistribution(together, places, tolerance, of_places, codes)
+
+    def with_weights(self, weights: Array) -> Self:
+        """The same model, with other powers."""
+        return replace(self, known_weights=weights)
+
+    def with_weights_from(self, tables: list[PlaceTable], scores: Array) -> Self:
+        """The same model, with powers by which cells that are new to all steps are found best.
+
+        Parameters
+        ----------
+        tables : list of PlaceTable
+        scores : ndarray of shape (n_cells,)
+            Expected errors of the cells that the model keeps.
+        """
+        known = []
+        for table in tables:
+            evidence = table.evidence.copy()
+            evidence[-1] /= np.square(scores[table.cells])[:, None]
+            known.append((evidence, table.true))
+        return self.with_weights(fit_weights(known))
+
+    def calibrated(
+        self,
+        features: Array,
+        placed: Array,
+        scores: Array,
+        codes: NDArray[np.int64],
+        coords: Array,
+    ) -> Self:
+        """The same model, with powers by which the cells that are given are found best.
+
+        Parameters
+        ----------
+        features, placed, scores, codes
+            See `distribution`.
+        coords : ndarray of shape (n_cells, n_dims)
+            Where they are.
+        """
+        tables = []
+        for code, evidence in self._evidence.items():
+            own = np.flatnonzero(codes == code)[:CELLS_FOR_WEIGHTS]
+            if len(own):
+                table = evidence.of(features[own], placed[own], scores[own])
+                tables.append((table, nearest_places(coords[own], evidence.coords)))
+        return self.with_weights(fit_weights(tables, self.weights, _STRENGTH_OF_BEFORE))
+
+
+def moved_to(places: Array, locations: Array) -> sp.csr_array:
+    """Shares in which locations take over the probability of places, those that are near."""
+    width = 0.5 * max(spacing_of(places), spacing_of(locations))
+    tree = NearestNeighbors(n_neighbors=1).fit(locations)
+    graph = tree.radius_neighbors_graph(places, radius=3.0 * width, mode="distance")
+    graph.data = np.exp(-0.5 * (graph.data / width) ** 2)
+    alone = np.flatnonzero(np.asarray(graph.sum(axis=1)).ravel() == 0)
+    if len(alone):
+        nearest = tree.kneighbors(places[alone], return_distance=False).ravel()
+        graph = graph + sp.csr_matrix((np.ones(len(alone)), (alone, nearest)), shape=graph.shape)
+    shares = sp.csr_array(graph)
+    return sp.csr_array(sp.diags_array(1.0 / shares.sum(axis=1)) @ shares)
+
+
+def without_small(p: Array, tolerance: float) -> sp.csr_array:
+    """Rows without the smallest values, which together are at most `tolerance`, summing to 1."""
+    order = np.argsort(p, axis=1)
+    summed = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1)
+    dropped = np.empty(p.shape, dtype=bool)
+    np.put_along_axis(dropped, order, summed <= tolerance, axis=1)
+    kept = np.where(dropped, 0.0, p)
+    return sp.csr_array(kept / kept.sum(axis=1, keepdims=True))

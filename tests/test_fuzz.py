@@ -1,0 +1,108 @@
+"""Bad input in bulk: a result, or an error that names the argument. `bash .ci/fuzz` makes more."""
+
+import os
+import signal
+
+import numpy as np
+import pytest
+import scipy.sparse as sp
+from hypothesis import HealthCheck, Phase, given, seed, settings
+
+pytest.importorskip("pandas")
+pytest.importorskip("anndata")
+from fuzzing import CALLS, TINY, Call, Unclear, check
+
+from sklearn_dpvae import DPVAESpatialRegressor
+
+pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs SIGALRM")
+
+# Here always the same few; more of others where the environment asks for them.
+N_CASES = int(os.environ.get("DPVAE_FUZZ_CASES", 150))
+SEED = int(os.environ.get("DPVAE_FUZZ_SEED", 0))
+
+
+@seed(SEED)
+@settings(
+    max_examples=N_CASES,
+    deadline=None,
+    database=None,
+    phases=[Phase.generate],
+    suppress_health_check=list(HealthCheck),
+)
+@given(CALLS)
+def test_every_answer_is_a_result_or_names_the_argument(call):
+    check(call)
+
+
+def a_call(run, **odd):
+    return Call("call", run, {name: lambda v=value: v for name, value in odd.items()}, {"X": ()})
+
+
+def raising(error):
+    def run(X):
+        raise error
+
+    return run
+
+
+@pytest.mark.parametrize(
+    "run",
+    [
+        raising(ValueError("setting an array element with a sequence")),
+        raising(KeyError("X")),
+        raising(AssertionError("X")),
+        raising(IndexError("X")),
+        lambda X: np.array([1.0, np.nan]),
+        lambda X: (np.ones(3), np.array(np.inf)),
+    ],
+)
+def test_bad_answers_are_noticed(run):
+    with pytest.raises(Unclear):
+        check(a_call(run, X=1))
+
+
+@pytest.mark.parametrize(
+    "run", [raising(ValueError("X has no rows")), raising(TypeError("X: none")), lambda X: None]
+)
+def test_good_answers_are_none(run):
+    check(a_call(run, X=1))
+
+
+def test_a_half_fitted_estimator_is_noticed():
+    call = a_call(raising(ValueError("X is bad")), X=1)
+    call.untouched = lambda: False
+    with pytest.raises(Unclear, match="half fitted"):
+        check(call)
+
+
+# ------------------------------------------------------ what the generator found, one by one
+
+
+def test_sparse_matrices_that_point_outside_are_refused():
+    """Compiled code would read and write other memory."""
+    X = sp.random(30, 6, 0.5, format="csr", random_state=0)
+    coords = np.random.default_rng(0).normal(size=(30, 2))
+    model = DPVAESpatialRegressor(**TINY).fit(X, coords)
+    for index in (600, -3):
+        bad = X.copy()
+        bad.indices[4] = index
+        for ask in (model.predict, lambda bad: DPVAESpatialRegressor(**TINY).fit(bad, coords)):
+            with pytest.raises(ValueError, match=r"X: .*(damaged|indices)"):
+                ask(bad)
+
+
+@pytest.mark.parametrize("bad", [1, "a", None, object(), len, ("name", 3)])
+def test_callbacks_that_are_none_are_named(bad):
+    rng = np.random.default_rng(0)
+    model = DPVAESpatialRegressor(**TINY, callbacks=[bad])
+    with pytest.raises(TypeError, match="callbacks must hold skorch callbacks, got"):
+        model.fit(rng.normal(size=(9, 3)), rng.normal(size=(9, 2)))
+
+
+@pytest.mark.parametrize("argument", ["X", "y"])
+@pytest.mark.parametrize("bad", [{}, object(), [[1, 2], [3]], "counts", iter([1])])
+def test_what_is_no_array_is_named(argument, bad):
+    rng = np.random.default_rng(0)
+    given = {"X": rng.normal(size=(9, 3)), "y": rng.normal(size=(9, 2))} | {argument: bad}
+    with pytest.raises((TypeError, ValueError), match=argument):
+        DPVAESpatialRegressor(**TINY).fit(**given)
