@@ -385,7 +385,7 @@ def test_places_of_an_anndata():
     places = dpa.predict_places(model, query)
     expected = model.pipeline.predict_places(tissue.X[140:], sections=tissue.sections[140:])
     assert_array_equal(places.probabilities.toarray(), expected.probabilities.toarray())
-    with pytest.warns(UserWarning, match="genes are missing in the query"):
+    with pytest.warns(UserWarning, match="are missing in the query"):
         fewer = dpa.predict_places(model, adata[140:, :30])
     told = model.pipeline.predict_places(
         np.pad(tissue.X[140:, :30].toarray(), ((0, 0), (0, 10))),

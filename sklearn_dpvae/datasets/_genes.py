@@ -18,7 +18,7 @@ from ._gene_matching import match_genes, quote
 MIN_SHARE = 0.05
 
 # Who loses more of a model than this does better with one of the genes that are left.
-_MUCH = 1 / 3
+MUCH = 1 / 3
 _REMEDY = (
     "Fit the reference on the genes that both have: fit(X, coords, genes=..., query_genes=...) of "
     "a pipeline, sklearn_dpvae.anndata.fit(reference, query=...), or sklearn-dpvae fit "
@@ -213,7 +213,7 @@ def report_missing(
     lost = n_missing / n_counted if weights is None else float(weights[missing].sum())
     weight = "" if weights is None else f", with {lost:.0%} of the weight,"
     # A model of whole transcriptomes that is shown a panel.
-    remedy = f" {_REMEDY}" if lost > _MUCH else ""
+    remedy = f" {_REMEDY}" if lost > MUCH else ""
     return (
         f"{n_missing} of {whose} {n_counted} genes{weight} are missing in the query and were "
         f"filled{quoted}.{remedy}{added}"

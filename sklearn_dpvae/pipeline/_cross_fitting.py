@@ -91,6 +91,10 @@ def cross_fit(
                 query_counts=depths,
                 **_rows(X, params, train),
             )
+        for step in transformers(chain):
+            # Cells that are left out belong to the sections of the reference.
+            if not getattr(step, "pointwise", True):
+                step.set_params(query="same_section")
 
         inputs, keywords = _seen_by_the_last(chain, as_queries, labels, test)
         placed = chain._final_estimator.predict(inputs, **keywords).reshape(len(test), -1)
@@ -217,10 +221,6 @@ def _light_copy(pipeline: Any, seed: int) -> Any:
     if hasattr(final.mask, "shape"):
         # A matrix of weights belongs to all cells of the reference.
         final.set_params(mask=None)
-    for _, _, step in chain._iter(with_final=False):
-        # Cells that are left out belong to the sections of the reference.
-        if not getattr(step, "pointwise", True):
-            step.set_params(query="same_section")
     for step, fitted in zip(transformers(chain), transformers(pipeline), strict=True):
         # What was counted once need not be counted again.
         if isinstance(step, SpatialPCA) and step.n_components == "auto":

@@ -14,7 +14,14 @@ from sklearn.utils import _safe_indexing, check_array
 
 from .._utils.validation import check_missing_genes
 from ..datasets import common_genes
-from ..datasets._genes import check_names, find_columns, make_unique, report_missing, take_columns
+from ..datasets._genes import (
+    MUCH,
+    check_names,
+    find_columns,
+    make_unique,
+    report_missing,
+    take_columns,
+)
 from ._steps import transformers
 
 
@@ -94,7 +101,8 @@ def for_steps(
     Warns
     -----
     UserWarning
-        If it lacks some of them. The warning says how much they weigh.
+        If it lacks some of those that it names, or more than a third of the weight. The warning
+        says how much they weigh.
     """
     table: GeneTable | None = getattr(pipeline, "gene_table_", None)
     if genes is None:
@@ -125,8 +133,11 @@ def for_steps(
         return X, None
     mask = check_missing_genes(missing, np.shape(X)[1])
     weights = gene_weights(pipeline)
-    if len(weights) == len(mask) and (said := report_missing(mask, weights, 0.0)):
-        warnings.warn(said, UserWarning, stacklevel=3)
+    if len(weights) == len(mask) and mask.any():
+        said = report_missing(mask, weights, 0.0)
+        # Who passes a mask knows that genes are missing, but not what they weigh.
+        if weights[mask].sum() > MUCH:
+            warnings.warn(said, UserWarning, stacklevel=3)
     return X, mask
 
 

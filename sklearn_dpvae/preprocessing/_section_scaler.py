@@ -76,9 +76,10 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     section_scales_ : ndarray of shape (n_sections, n_features_in_), dtype float64
         Population standard deviations by section; 1 for genes that are constant there.
     likeness_directions_ : ndarray of shape (n_directions, n_features_in_), dtype float32
-        Principal directions of the reference's z-scores, at most 20.
+        Principal directions of the reference's z-scores, at most 20; with ``query="auto"``.
     likeness_points_ : ndarray of shape (n_points, n_directions), dtype float32
-        Where at most 1,000 cells of the reference, drawn evenly, are along these.
+        Where at most 1,000 cells of the reference, drawn evenly, are along these; with
+        ``query="auto"``.
     pointwise : bool
         Whether a row's result of `transform` depends on that row alone.
     n_features_in_ : int
@@ -99,7 +100,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     those of the query. After each, cells have a likeness: minus the logarithm of their mean
     distance to the 15 nearest cells of the reference along `likeness_directions_`. The shortest
     way that is within a standard error of the best mean is taken, or none if the best is not
-    better than none by two standard errors.
+    better than none by two standard errors and by half a percent.
 
     With metadata routing enabled, `fit` and `transform` request `sections` by default.
 
@@ -333,6 +334,11 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         of_query = section_tables(*moments, fallback=(self.mean_, self.scale_))
         if self.query == "new_section":
             return *of_query, np.ones(len(rows))
+        if not hasattr(self, "likeness_points_"):
+            raise ValueError(
+                'query="auto" must be set before fit, which then learns what cells look like. Fit '
+                'again, or choose "same_section" or "new_section".'
+            )
         shares = np.zeros(len(rows))
         for code in range(len(rows)):
             own = np.flatnonzero(codes == code)
@@ -359,8 +365,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         for share in SHARES:
             mean, scale = between(*means, share), between(*scales, share)
             Z = self._scaled(X, mean[None], scale[None], rows)
-            Z[:, missing] = 0
-            points = project(Z, self.likeness_directions_)
+            points = project(Z, self.likeness_directions_, missing)
             likeness.append(log_likeness(points, self.likeness_points_))
         return SHARES[choose_share(np.array(likeness))]
 
@@ -381,9 +386,10 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.section_means_, self.section_scales_ = section_tables(
             means, variances, sizes, fallback=(mean, scale)
         )
-        rows = evenly(np.arange(checked.shape[0]), MAX_CELLS)
-        Z = self._scaled(checked[rows], self.section_means_, self.section_scales_, codes[rows])
-        self.likeness_directions_, self.likeness_points_ = learn_likeness(Z)
+        if self.query == "auto":
+            rows = evenly(np.arange(checked.shape[0]), MAX_CELLS)
+            Z = self._scaled(checked[rows], self.section_means_, self.section_scales_, codes[rows])
+            self.likeness_directions_, self.likeness_points_ = learn_likeness(Z)
         return checked, codes
 
     def _scaled(
