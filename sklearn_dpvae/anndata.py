@@ -20,6 +20,7 @@ from ._spatial_model.layers import layer_of_query, warn_of_logarithms
 from ._utils.matrix import in_memory
 from ._utils.routing import routing_is_on, takes
 from .datasets import read_sections
+from .datasets._containers import add_shapes, is_spatialdata, pick_table, table_of
 from .datasets._gene_matching import quote
 from .datasets._genes import MIN_SHARE, keep_genes_of, make_unique, other_names
 from .datasets._layers import (
@@ -50,13 +51,15 @@ def fit(
     section_key: str | None = SECTION_KEY,
     unit: str | None = None,
     query: Any = None,
+    table: str | None = None,
+    coordinate_system: str | None = None,
     **pipeline_params: Any,
 ) -> SpatialModel:
     """Fit a pipeline on the cells of an AnnData and their positions.
 
     Parameters
     ----------
-    adata : AnnData
+    adata : AnnData, SpatialData or MuData
         The reference: raw counts, for the recommended pipeline. It is not modified.
     pipeline : estimator, default=None
         What to fit, in place. None makes the recommended one.
@@ -78,6 +81,12 @@ def fit(
         Cells that are to be placed. The model is then fitted on the genes that both have, which
         is better for a panel than to lack most of the genes of the model. Its expression is not
         looked at. Text, such as ``"new_section"``, is the parameter of `make_spatial_pipeline`.
+    table : str, default=None
+        Table of a SpatialData, or modality of a MuData, by default the only one or that of gene
+        expression.
+    coordinate_system : str, default=None
+        Coordinate system of a SpatialData. Positions are then the centroids of the shapes that
+        the table annotates. None takes ``.obsm["spatial"]``, or "global" where it is absent.
     **pipeline_params : dict
         Parameters of `make_spatial_pipeline`, where `pipeline` is None.
 
@@ -121,6 +130,7 @@ def fit(
     >>> query.obsm["spatial_dpvae"].shape
     (50, 2)
     """
+    adata = table_of(adata, table, coordinate_system)
     if isinstance(query, str):
         pipeline_params["query"], query = query, None
     if pipeline is None:
@@ -171,6 +181,7 @@ def predict(
     layer: str | None = "auto",
     section_key: str | None = "auto",
     anchors_key: str | None = None,
+    table: str | None = None,
     key_added: str = "dpvae",
     min_share: float = MIN_SHARE,
     level: float | None = None,
@@ -189,7 +200,7 @@ def predict(
     ----------
     model : SpatialModel or estimator
         What `fit` returned, or a fitted pipeline with `feature_names_in_`.
-    adata : AnnData
+    adata : AnnData, SpatialData or MuData
         The query. In backed mode its expression is read by chunks of rows, and results are kept
         in memory.
     layer : str or None, default="auto"
@@ -203,6 +214,8 @@ def predict(
     anchors_key : str, default=None
         Key of ``.obsm`` that holds known positions, with NaN in the rows of all other cells.
         Known positions come back as they are, and the others are solved for with them.
+    table : str, default=None
+        Table of a SpatialData, or modality of a MuData, as in `fit`.
     key_added : str, default="dpvae"
         Part of the names of what is written.
     min_share : float, default=0.05
@@ -231,6 +244,8 @@ def predict(
             Spread of each cell, in the units of the reference, where the estimator offers it.
         ``.obs["dpvae_radius"]`` : float
             Radius around the predicted position, in the units of the reference, for a `level`.
+        ``sdata.shapes["spatial_dpvae"]``
+            Circles at the positions, where the query is a table of a SpatialData.
         ``.uns["dpvae"]`` : dict
             Where this comes from: version of this package and of the one that fitted the model,
             parameters (as JSON), names of the model's genes and how many of them the query lacks,
@@ -258,6 +273,7 @@ def predict(
     See `fit`.
     """
     model = as_spatial_model(model)
+    container, adata = adata, _table_to_write(adata, table)
     if copy:
         if adata.isbacked:
             raise ValueError(
@@ -289,7 +305,16 @@ def predict(
         # Writing into a view makes it an AnnData of its own.
         warnings.filterwarnings("ignore", message=r"(Trying to modify|Setting element).*view")
         _write(adata, key_added, found, radii, _provenance(model, found.missing, layer))
+    if is_spatialdata(container) and not copy:
+        add_shapes(container, adata, f"spatial_{key_added}", found.coords)
     return adata if copy or is_view else None
+
+
+def _table_to_write(data: Any, table: str | None) -> Any:
+    """The AnnData that results are written into, which is no copy."""
+    if is_spatialdata(data):
+        return pick_table(data, table)
+    return table_of(data, table)
 
 
 def predict_places(
@@ -429,6 +454,19 @@ def partial_fit(
     -------
     SpatialModel
         A new one; `model` stays as it is.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(200, 50, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:120], max_epochs=2, random_state=0)
+    >>> tuned = dpa.partial_fit(model, adata[120:])
+    >>> dpa.predict(tuned, adata[120:]).obsm["spatial_dpvae"].shape
+    (80, 2)
     """
     return _learn_more("partial_fit", model, adata, layer, spatial_key, section_key, min_share)
 
@@ -453,6 +491,19 @@ def calibrate(
     -------
     SpatialModel
         A new one; `model` stays as it is.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(200, 50, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:120], max_epochs=2, random_state=0)
+    >>> calibrated = dpa.calibrate(model, adata[120:])
+    >>> dpa.predict(calibrated, adata[120:]).obsm["spatial_dpvae"].shape
+    (80, 2)
     """
     return _learn_more("calibrate", model, adata, layer, spatial_key, section_key, min_share)
 

@@ -171,7 +171,7 @@ def test_genes_are_aligned_by_name(files, capsys):
     shuffled.write_h5ad("query.h5ad")
     assert main(["predict", "model.joblib", "query.h5ad", "-o", "out.csv", "-q"]) == 0
     err = capsys.readouterr().err
-    assert err.startswith("sklearn-dpvae: warning: 4 of the reference's 12 genes are missing")
+    assert err.startswith("sklearn-dpvae: warning: 4 of the model's 12 genes")
     assert len(err.splitlines()) == 1
     values = np.loadtxt("out.csv", delimiter=",", skiprows=1, usecols=(1, 2))
     np.testing.assert_array_equal(values[:, 0], files.tissue.X[:, 0].toarray().ravel())
@@ -212,7 +212,7 @@ def test_too_few_genes_in_common(files, capsys):
     other.var_names = [f"x{i}" for i in range(12)]
     other.write_h5ad("query.h5ad")
     message = failure(capsys, "predict", "model.joblib", "query.h5ad", "-o", "out.csv")
-    assert "only 0 of the reference's 12 genes" in message
+    assert "only 0 of the model's 12 genes" in message
 
 
 # Model files

@@ -12,6 +12,7 @@ import pytest
 from scipy import sparse
 
 from sklearn_dpvae.datasets import make_tissue, read_sections
+from sklearn_dpvae.datasets._containers import table_of
 
 anndata = pytest.importorskip("anndata")
 h5py = pytest.importorskip("h5py")
@@ -212,7 +213,7 @@ def test_probes_are_summed_by_gene(counts, tmp_path):
     with pytest.warns(UserWarning, match="probes: 12 of 24"):
         section = read_sections(path)
     np.testing.assert_array_equal(section.X.toarray(), counts.X.toarray())
-    with pytest.raises(FileNotFoundError, match=r"only raw_probe_bc_matrix.h5, which is another"):
+    with pytest.raises(FileNotFoundError, match=r"only raw_probe_bc_matrix.h5, which has probes"):
         read_sections(tmp_path)
 
 
@@ -451,16 +452,67 @@ def test_hdf5_of_other_programs_is_named(tmp_path, key, message):
         read_sections(tmp_path / "a.h5")
 
 
-def test_objects_of_several_tables_say_what_to_pass():
-    class Many:
-        tables = shapes = mod = {"one": None, "two": None}  # noqa: RUF012
+@pytest.fixture
+def sdata(adata, counts):
+    """A SpatialData whose table annotates circles, in another order."""
+    spatialdata = pytest.importorskip("spatialdata")
+    models = pytest.importorskip("spatialdata.models")
+    table = adata.copy()
+    del table.obsm["spatial"]
+    table.obs["region"] = pandas.Categorical(["cells"] * 40)
+    table.obs["cell"] = np.arange(40) + 100
+    table = models.TableModel.parse(
+        table, region="cells", region_key="region", instance_key="cell"
+    )
+    shapes = models.ShapesModel.parse(
+        counts.coords, geometry=0, radius=3.0, index=np.arange(40) + 100
+    )
+    scale = spatialdata.transformations.Scale([2.0, 2.0], axes=("x", "y"))
+    spatialdata.transformations.set_transformation(shapes, scale, "zoomed")
+    return spatialdata.SpatialData(tables={"table": table}, shapes={"cells": shapes.iloc[::-1]})
 
-    with pytest.raises(TypeError, match=r"SpatialData with the tables one, two\. .*sdata.tables"):
-        read_sections(Many())
-    Many.tables = property()
-    del Many.shapes
-    with pytest.raises(TypeError, match=r"MuData with the modalities one, two.*mdata\.mod"):
-        read_sections(Many())
+
+def test_positions_of_a_spatialdata_are_centroids(sdata, counts, tmp_path):
+    assert_counts(read_sections(sdata), counts)
+    sdata.write(tmp_path / "brain.zarr")
+    assert_counts(read_sections(tmp_path / "brain.zarr"), counts)
+    zoomed = table_of(sdata, coordinate_system="zoomed")
+    np.testing.assert_allclose(zoomed.obsm["spatial"], 2 * counts.coords)
+    assert "spatial" not in sdata.tables["table"].obsm
+
+
+def test_results_go_into_a_spatialdata_with_shapes(sdata, counts):
+    dpa = pytest.importorskip("sklearn_dpvae.anndata")
+    small = {"n_estimators": 1, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
+    model = dpa.fit(sdata, table="table", coordinate_system="zoomed", **small)
+    assert dpa.predict(model, sdata) is None
+    placed = sdata.tables["table"].obsm["spatial_dpvae"]
+    circles = sdata.shapes["spatial_dpvae"]
+    np.testing.assert_allclose(np.stack([circles.geometry.x, circles.geometry.y], 1), placed)
+    assert circles.index.tolist() == list(range(100, 140))
+    assert (circles.radius > 0).all()
+
+
+class FakeMuData:
+    """What counts of a MuData: it has the tables of an AnnData, too."""
+
+    obsm = var_names = None
+
+    def __init__(self, **mod):
+        self.mod = mod
+
+
+def test_the_modality_of_a_mudata(adata, counts):
+    other = adata[:, :3].copy()
+    assert_counts(read_sections(FakeMuData(rna=adata, prot=other)), counts)
+    assert_counts(read_sections(FakeMuData(only=adata)), counts)
+    assert table_of(FakeMuData(rna=adata, prot=other), "prot") is other
+    with pytest.raises(ValueError, match=r"modalities a, b, and none is named.*table="):
+        read_sections(FakeMuData(a=adata, b=other))
+    with pytest.raises(ValueError, match=r"modalities a, b, and no 'c'"):
+        table_of(FakeMuData(a=adata, b=other), "c")
+    with pytest.raises(TypeError, match="the data are a AnnData"):
+        table_of(adata, "table")
 
 
 # One cleaning

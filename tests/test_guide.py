@@ -1,4 +1,4 @@
-"""Code of the guide runs as it stands, page by page, on files of the names that it uses."""
+"""Code of README and guide runs as it stands, page by page, on files of the names it uses."""
 
 import json
 import os
@@ -18,7 +18,8 @@ pandas = pytest.importorskip("pandas")
 matplotlib = pytest.importorskip("matplotlib")
 pytest.importorskip("scanpy")
 
-GUIDE = Path(__file__).parents[1] / "docs" / "user_guide"
+ROOT = Path(__file__).parents[1]
+GUIDE = ROOT / "docs" / "user_guide"
 
 pytestmark = [
     pytest.mark.slow,
@@ -63,7 +64,8 @@ def blocks(page):
 
 
 @pytest.mark.parametrize(
-    "page", ["formats", "visium_and_single_cells", "recipes", "first_steps", "anndata"]
+    "page",
+    ["README", "formats", "visium_and_single_cells", "recipes", "first_steps", "anndata"],
 )
 def test_page(page, folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)
@@ -72,7 +74,8 @@ def test_page(page, folder, tmp_path, monkeypatch):
     # What the surrounding text calls X and names.
     tissue = make_tissue(n_cells=50, n_genes=60, random_state=1)
     names = {"X": tissue.X, "names": tissue.genes}
-    for code in blocks(GUIDE / f"{page}.md"):
+    folder = ROOT if page == "README" else GUIDE
+    for code in blocks(folder / f"{page}.md"):
         exec(compile(code, f"{page}.md", "exec"), names)
     assert os.getcwd() == str(tmp_path)
     assert not sklearn.get_config()["enable_metadata_routing"]

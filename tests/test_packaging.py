@@ -150,3 +150,12 @@ def test_the_recipe_of_conda_asks_for_what_setup_cfg_does():
     found["torch"] = found.pop("pytorch")
     declared = requirements(setup_cfg()["options"]["install_requires"])
     assert found == {req.name: str(req.specifier).removeprefix(">=") for req in declared}
+
+
+def test_every_picture_has_alternative_text():
+    pages = [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]
+    for page in pages:
+        text = page.read_text(encoding="utf-8")
+        assert not re.search(r"!\[\s*\]\(", text), page
+        for figure in re.findall(r"^(?:```|:::)\{(?:figure|image)\} .+\n((?::.+\n)*)", text, re.M):
+            assert re.search(r"^:alt: .{20}", figure, re.M), page

@@ -601,14 +601,3 @@ def test_rows_in_another_order_are_refused(tissue):
     # Rows of other names belong together by their place.
     small.fit(X, y.reset_index(drop=True))
     small.fit(X, y)
-
-
-def test_sections_of_other_units_warn_where_the_loss_compares_them(tissue):
-    small = DPVAESpatialRegressor(hidden_layer_sizes=(4,), n_estimators=1, max_epochs=1)
-    first = tissue.sections == tissue.sections[0]
-    coords = tissue.coords * np.where(first, 1000, 1)[:, None]
-    small.fit(tissue.X, coords, sections=tissue.sections)
-    small.set_params(alignment_weight=0.0)
-    small.fit(tissue.X, tissue.coords, sections=tissue.sections)
-    with pytest.warns(UserWarning, match="section_1 is .* times as large as section section_2"):
-        small.fit(tissue.X, coords, sections=tissue.sections)

@@ -254,10 +254,10 @@ class SpatialModel(FurtherMethods):
             If the query lacks selected genes, or genes are matched by other than equal names.
         """
         X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
-        columns = self.columns(X, genes, gene_ids, min_share)
+        columns = self._columns(X, genes, gene_ids, min_share)
         return take_columns(X, columns), columns < 0
 
-    def columns(
+    def _columns(
         self, X: Any, genes: ArrayLike, gene_ids: ArrayLike | None, min_share: float
     ) -> NDArray[np.intp]:
         """Column of a query for each gene of the model, -1 where there is none; see `align`."""
@@ -381,7 +381,7 @@ class SpatialModel(FurtherMethods):
         X = X.tocsr() if sparse.issparse(X) else getattr(X, "to_numpy", lambda: X)()
         if X.shape[0] == 0:
             raise ValueError("the query has no cells to place.")
-        columns = self.columns(X, names, gene_ids, min_share)
+        columns = self._columns(X, names, gene_ids, min_share)
         if sections is not None:
             sections = np.asarray(sections)
             self._warn_of_unknown_sections(sections)

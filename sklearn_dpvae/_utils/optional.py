@@ -39,5 +39,6 @@ def import_optional(name: str, *, extra: str, purpose: str) -> ModuleType:
     except ImportError as error:
         raise ImportError(
             f"{purpose} needs {name.partition('.')[0]}, which cannot be imported ({error}). "
-            f'Install it with: pip install "sklearn-dpvae[{extra}]"'
+            f'Install it with: pip install "sklearn-dpvae[{extra}]", or from a clone of the '
+            f'repository: pip install ".[{extra}]"'
         ) from error

@@ -17,6 +17,7 @@ import numpy as np
 from scipy import sparse
 
 from .._utils.optional import import_optional
+from ._containers import centroids
 from ._gene_matching import quote
 from ._section import reason
 
@@ -76,7 +77,10 @@ def read_spatialdata(path: Path) -> Any:
         )
     adata = read_zarr(tables[0])
     if "spatial" not in adata.obsm and "spatialdata_attrs" in adata.uns:
-        adata.obsm["spatial"] = _centroids(path, adata)
+        spatialdata = import_optional(
+            "spatialdata", extra="io", purpose="positions from the shapes of a SpatialData"
+        )
+        adata.obsm["spatial"] = centroids(spatialdata.read_zarr(path), adata, "global")
     return adata
 
 
@@ -151,22 +155,6 @@ def _attributes(group: Any) -> dict[str, np.ndarray]:
         if values.ndim == 1:
             found[key] = values.astype(str) if values.dtype.kind in "SO" else values
     return found
-
-
-def _centroids(path: Path, adata: Any) -> np.ndarray:
-    """Centroids of the shapes that a table annotates, in the order of its rows."""
-    spatialdata = import_optional(
-        "spatialdata", extra="io", purpose="positions from the shapes of a SpatialData"
-    )
-    sdata = spatialdata.read_zarr(path)
-    keys = adata.uns["spatialdata_attrs"]
-    region, instance = adata.obs[keys["region_key"]], adata.obs[keys["instance_key"]]
-    coords = np.full((adata.n_obs, 2), np.nan)
-    for name in dict.fromkeys(region.tolist()):
-        rows = np.flatnonzero(np.asarray(region == name))
-        centers = spatialdata.get_centroids(sdata[name]).compute()
-        coords[rows] = centers[["x", "y"]].reindex(instance.iloc[rows]).to_numpy()
-    return coords
 
 
 def _checked(path: Path, what: str, read: Callable[[], Any]) -> Any:

@@ -37,7 +37,7 @@ def read_sections(
 
     Parameters
     ----------
-    source : path, AnnData, or several of these
+    source : path, AnnData, SpatialData, MuData, or several of these
         Where the sections come from. What a path holds is told by its content:
 
         * an :class:`anndata.AnnData`, or a file or folder that holds one: ``.h5ad``, also

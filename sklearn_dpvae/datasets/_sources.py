@@ -1,6 +1,6 @@
 """The sources that a caller names: one or several paths and objects, each with a name.
 
-Imports nothing of this package but names of genes and sections.
+May import `_utils`.
 """
 
 import glob
@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from ._containers import is_mudata, is_spatialdata, table_of
 from ._genes import make_unique
 from ._section_labels import SECTION_KEY
 
@@ -78,18 +79,10 @@ def expand(source: Any) -> list[Any]:
                 raise FileNotFoundError(f"no file or folder fits the pattern {path}")
             return [Path(name) for name in found]
         return [path]
+    if is_mudata(source) or is_spatialdata(source):
+        return [table_of(source)]
     if hasattr(source, "obsm") and hasattr(source, "var_names"):
         return [source]
-    if hasattr(source, "tables") and hasattr(source, "shapes"):
-        raise TypeError(
-            f"source is a SpatialData with the tables {', '.join(source.tables) or '(none)'}. "
-            "Pass one of them, sdata.tables[name]."
-        )
-    if hasattr(source, "mod") and isinstance(source.mod, Mapping):
-        raise TypeError(
-            f"source is a MuData with the modalities {', '.join(source.mod) or '(none)'}. Pass "
-            "the AnnData of one of them, mdata.mod[name]."
-        )
     if isinstance(source, Iterable):
         # The values of a Series of paths, not its index.
         return [part for item in source for part in expand(item)]

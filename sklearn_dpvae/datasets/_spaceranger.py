@@ -118,11 +118,13 @@ def _find_matrix(folder: Path) -> Path:
     if raw and (folder / "spatial").is_dir():
         return raw[0]
     if others:
-        why = (
-            "has the barcodes of no cells, too, and there is no folder 'spatial' that tells them"
-            if raw
-            else "is another matrix"
-        )
+        why = "is another matrix"
+        if raw:
+            why = (
+                "has the barcodes of no cells, too, and there is no folder 'spatial' to tell them"
+            )
+        elif any("probe" in p.name for p in others):
+            why = "has probes, which are summed by gene if you pass the path of the file"
         raise FileNotFoundError(
             f"no count matrix {_FILTERED[0]} in {folder}, only {quote(p.name for p in others)}, "
             f"which {why}. Copy {_FILTERED[0]}.h5 there, or pass the path of the file itself if "
