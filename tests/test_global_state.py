@@ -232,13 +232,13 @@ def resident():
 def test_memory_is_flat_over_200_fits():
     """A matrix that each fit keeps would be 0.4 MB, 40 MB in the second hundred."""
     rng = np.random.default_rng(0)
-    coords = rng.normal(size=(400, 2))
-    X = rng.normal(size=(400, 250)).astype(np.float32)
+    coords = rng.normal(size=(100, 2))
+    X = rng.normal(size=(100, 1000)).astype(np.float32)
     X[:, :2] += coords
 
     def one():
         model = DPVAESpatialRegressor(
-            n_estimators=1, hidden_layer_sizes=(4,), max_epochs=1, random_state=0
+            n_estimators=1, hidden_layer_sizes=(2,), max_epochs=1, random_state=0
         )
         model.fit(X, coords).predict(X)
 
