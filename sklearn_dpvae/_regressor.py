@@ -548,7 +548,7 @@ class DPVAESpatialRegressor(
         reference section in whose frame the start is.
         """
         check_is_fitted(self)
-        if underdetermined not in ("error", "allow"):
+        if not isinstance(underdetermined, str) or underdetermined not in ("error", "allow"):
             raise ValueError(
                 f'underdetermined must be "error" or "allow", got {underdetermined!r}.'
             )

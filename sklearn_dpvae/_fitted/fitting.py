@@ -18,6 +18,7 @@ from .._network.objective import make_objective
 from .._network.random import own_generators
 from .._training.batches import Batches
 from .._training.checkpoint import CheckpointFile, fingerprint
+from .._training.distributed import accelerator_for
 from .._training.loop import build_net, train
 from .._training.pairs import GroupMask
 from .._training.reference import ReferenceData
@@ -52,6 +53,8 @@ _CELLS_FOR_SCALE = 1000
 _DIFFERENT_UNITS = 5.0
 
 
+@torch.inference_mode(False)
+@torch.enable_grad()
 def fit_reference(
     data: ReferenceData, settings: FitSettings, resume: FittedModel | None = None
 ) -> FittedModel:
@@ -132,6 +135,11 @@ def _checkpoint_file(
     training = settings.training
     if training.checkpoint is None:
         return None
+    if accelerator_for(training.device) is not None:
+        raise ValueError(
+            f"checkpoint={str(training.checkpoint)!r}, but several processes train this net "
+            "together, each with random numbers of its own. Pass checkpoint=None."
+        )
     # What changes neither weights nor their random numbers may differ.
     plain = replace(
         training,

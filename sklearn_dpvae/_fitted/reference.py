@@ -168,7 +168,11 @@ def check_levels(n_components: Any, n_dims: int, resume: FittedModel | None) -> 
 
 def check_hidden_layer_sizes(sizes: Any) -> tuple[int, ...]:
     """Widths of the hidden layers, as a tuple."""
-    if not len(sizes) or any(not isinstance(k, Integral) or k < 1 for k in sizes):
+    if (
+        not np.ndim(sizes)
+        or not len(sizes)
+        or any(not isinstance(k, Integral) or k < 1 for k in sizes)
+    ):
         raise ValueError(
             f"hidden_layer_sizes must hold one width of 1 or more for each hidden layer, "
             f"got {sizes!r}."

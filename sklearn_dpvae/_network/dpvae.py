@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from .blocks import GaussianHead, Level, hidden_layers
 from .inputs import StandardizedCounts
+from .layers import FLOAT
 from .likelihoods import LIKELIHOODS
 from .losses import conditional_divergence, kl_divergence
 from .random import normal_like
@@ -35,10 +36,12 @@ class Pose(nn.Module):
 
     def __init__(self, n_members: int, n_components: int):
         super().__init__()
-        self.register_buffer("rotation", torch.eye(n_components).repeat(n_members, 1, 1))
-        self.register_buffer("scale", torch.ones(n_members, 1, 1))
-        self.register_buffer("source_mean", torch.zeros(n_members, 1, n_components))
-        self.register_buffer("target_mean", torch.zeros(n_members, 1, n_components))
+        self.register_buffer(
+            "rotation", torch.eye(n_components, dtype=FLOAT).repeat(n_members, 1, 1)
+        )
+        self.register_buffer("scale", torch.ones(n_members, 1, 1, dtype=FLOAT))
+        self.register_buffer("source_mean", torch.zeros(n_members, 1, n_components, dtype=FLOAT))
+        self.register_buffer("target_mean", torch.zeros(n_members, 1, n_components, dtype=FLOAT))
 
     def forward(self, z: Tensor) -> Tensor:
         return self.target_mean + self.scale * ((z - self.source_mean) @ self.rotation)
@@ -157,11 +160,11 @@ class DPVAE(nn.Module):
         self.likelihood = LIKELIHOODS[likelihood](n_members, sizes[0], n_outputs)
         # The condition of a batch is its indicator. The last row, which index -1 reaches, is
         # for batches that are not known: the mean of those that are.
-        known = torch.eye(n_batches)
-        unknown = torch.full((1, n_batches), 1.0 / max(n_batches, 1))
+        known = torch.eye(n_batches, dtype=FLOAT)
+        unknown = torch.full((1, n_batches), 1.0 / max(n_batches, 1), dtype=FLOAT)
         self.register_buffer("conditions", torch.cat([known, unknown]), persistent=False)
         # c > 0 of eq. (3) is learned as its logarithm.
-        self.log_scale = nn.Parameter(torch.zeros(n_members))
+        self.log_scale = nn.Parameter(torch.zeros(n_members, dtype=FLOAT))
         self.pose = Pose(n_members, self.n_components)
 
     @property

@@ -1,8 +1,10 @@
-"""What the encoder sees of counts. Imports nothing of this package."""
+"""What the encoder sees of counts. Imports the layers only."""
 
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
+
+from .layers import FLOAT
 
 
 class StandardizedCounts(nn.Module):
@@ -22,9 +24,9 @@ class StandardizedCounts(nn.Module):
 
     def __init__(self, n_genes: int):
         super().__init__()
-        self.register_buffer("median_library", torch.tensor(1.0))
-        self.register_buffer("mean", torch.zeros(n_genes))
-        self.register_buffer("std", torch.ones(n_genes))
+        self.register_buffer("median_library", torch.tensor(1.0, dtype=FLOAT))
+        self.register_buffer("mean", torch.zeros(n_genes, dtype=FLOAT))
+        self.register_buffer("std", torch.ones(n_genes, dtype=FLOAT))
 
     def start_at(self, median_library: float, mean: ArrayLike, std: ArrayLike) -> None:
         """Take over the statistics of a reference.

@@ -7,6 +7,9 @@ from torch import Tensor, nn
 
 from .random import generator_on
 
+# Of weights and buffers, whatever the caller's default is.
+FLOAT = torch.float32
+
 
 def affine(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
     """x @ weight + bias of each member.
@@ -35,8 +38,8 @@ class EnsembleLinear(nn.Module):
     def __init__(self, n_members: int, n_inputs: int, n_outputs: int):
         super().__init__()
         bound = 1.0 / math.sqrt(n_inputs)
-        self.weight = nn.Parameter(torch.empty(n_members, n_inputs, n_outputs))
-        self.bias = nn.Parameter(torch.empty(n_members, 1, n_outputs))
+        self.weight = nn.Parameter(torch.empty(n_members, n_inputs, n_outputs, dtype=FLOAT))
+        self.bias = nn.Parameter(torch.empty(n_members, 1, n_outputs, dtype=FLOAT))
         for parameter in (self.weight, self.bias):
             generator = generator_on(parameter.device)
             nn.init.uniform_(parameter, -bound, bound, generator=generator)
@@ -51,8 +54,8 @@ class EnsembleLayerNorm(nn.Module):
 
     def __init__(self, n_members: int, n_features: int):
         super().__init__()
-        self.weight = nn.Parameter(torch.ones(n_members, 1, n_features))
-        self.bias = nn.Parameter(torch.zeros(n_members, 1, n_features))
+        self.weight = nn.Parameter(torch.ones(n_members, 1, n_features, dtype=FLOAT))
+        self.bias = nn.Parameter(torch.zeros(n_members, 1, n_features, dtype=FLOAT))
 
     def forward(self, x: Tensor) -> Tensor:
         shape = x.shape[-1:]

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import log_softmax, logsigmoid, softplus
 
-from .layers import EnsembleLinear
+from .layers import FLOAT, EnsembleLinear
 
 # exp(-10) to exp(10): a variance of 20,000 means, or one that is Poisson's at any count seen.
 _LOG_THETA_RANGE = (-10.0, 10.0)
@@ -189,7 +189,7 @@ class NegativeBinomial(Poisson):
 
     def __init__(self, n_members: int, n_hidden: int, n_genes: int):
         super().__init__(n_members, n_hidden, n_genes)
-        self.log_theta = nn.Parameter(torch.zeros(n_members, 1, n_genes))
+        self.log_theta = nn.Parameter(torch.zeros(n_members, 1, n_genes, dtype=FLOAT))
 
     def gene_log_prob(self, x: Tensor, hidden: Tensor, library: Tensor) -> Tensor:
         """Log-likelihood of each count."""

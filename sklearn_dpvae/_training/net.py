@@ -95,7 +95,7 @@ class DPVAENet(NeuralNet):
                 weightless = self.averaged(self.objective.measure_weightless(looked_at))
             self.notify("on_batch_end", batch=batch, training=training, **step)
         totals = torch.stack(measured).mean(dim=-1)
-        weights = torch.tensor(sizes, device=totals.device) / sum(sizes)
+        weights = torch.tensor(sizes, dtype=totals.dtype, device=totals.device) / sum(sizes)
         means = self.averaged(weights @ totals)
         assert weightless is not None  # There is a batch.
         if not torch.isfinite(means).all() or not self._weights_are_finite():
