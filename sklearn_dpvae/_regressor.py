@@ -34,7 +34,7 @@ from ._fitted.reference import (
 from ._fitted.settings import FitSettings
 from ._fitted.uncertainty import ErrorModel
 from ._network.blocks import ACTIVATIONS
-from ._network.dpvae import DPVAE
+from ._network.dpvae import DPVAE, HIERARCHIES
 from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
 from ._network.losses import DISTANCE_LOSSES
 from ._network.objective import PRECISIONS
@@ -76,6 +76,10 @@ class DPVAESpatialRegressor(
     n_components : int, tuple of int or None, default=None
         Size of the latent, d; at least the dimension of the positions, which None stands for.
         A tuple stacks latents into a Markovian hierarchy, the map last: ``(32, 8, 2)``.
+    hierarchy : {"consistency", "denoising"}, default="consistency"
+        How the levels of a hierarchy are inferred: upward, each from the one below it; or
+        downward (eq. 21), each from the one above it and the expression, which makes the
+        divergences known in closed form.
     distance_weight : float, default=1.0
         lambda, the weight of the distance-preserving term.
     alignment_weight : float, default=3.0
@@ -89,6 +93,12 @@ class DPVAESpatialRegressor(
         How a difference of distances counts; the paper's is absolute.
     likelihood : {"gaussian", "poisson", "nb", "zinb"}, default="gaussian"
         p(x|z). The last three explain counts: `X` itself, or `counts` of `fit`.
+    library : {"observed", "inferred"}, default="observed"
+        Of likelihoods of counts: whether the library size is the number of a cell's counts, or a
+        latent q(l|x) with a log-normal prior, as in scVI.
+    encode_batch : bool, default=False
+        Whether `batch` of `fit` conditions the encoder, too, as in a CVAE. The batch of a query
+        counts as not known: it is encoded by the mean of the conditions.
     mask : None, {"knn", "radius", "clusters"}, callable, array or sparse matrix, default=None
         Weights M of the pairs in the distance term (eq. 5), of shape (n_cells, n_cells) if given
         as a matrix. None takes all pairs of a section. See `sklearn_dpvae.masks`.
@@ -239,7 +249,10 @@ class DPVAESpatialRegressor(
         "kl_weight": [Interval(Real, 0, _MAX_WEIGHT, closed="both")],
         "elbo_weight": [Interval(Real, 0, _MAX_WEIGHT, closed="both"), StrOptions({"per_gene"})],
         "distance_loss": [StrOptions(set(DISTANCE_LOSSES))],
+        "hierarchy": [StrOptions(set(HIERARCHIES))],
         "likelihood": [StrOptions(set(LIKELIHOODS))],
+        "library": [StrOptions({"observed", "inferred"})],
+        "encode_batch": ["boolean"],
         "mask": [StrOptions(set(MASKS)), callable, "array-like", "sparse matrix", None],
         "n_estimators": [Interval(Integral, 1, None, closed="left")],
         "max_samples": [Interval(Real, 0, 1, closed="right")],
@@ -279,7 +292,10 @@ class DPVAESpatialRegressor(
         kl_weight: float = 1.0,
         elbo_weight: float | Literal["per_gene"] = "per_gene",
         distance_loss: str = "absolute",
+        hierarchy: str = "consistency",
         likelihood: str = "gaussian",
+        library: str = "observed",
+        encode_batch: bool = False,
         mask: Any = None,
         n_estimators: int = 8,
         max_samples: float = 0.8,
@@ -315,7 +331,10 @@ class DPVAESpatialRegressor(
         self.kl_weight = kl_weight
         self.elbo_weight = elbo_weight
         self.distance_loss = distance_loss
+        self.hierarchy = hierarchy
         self.likelihood = likelihood
+        self.library = library
+        self.encode_batch = encode_batch
         self.mask = mask
         self.n_estimators = n_estimators
         self.max_samples = max_samples
@@ -441,6 +460,11 @@ class DPVAESpatialRegressor(
         given = X
         check_callbacks(self.callbacks)
         check_same_order(X, y)
+        if self.library == "inferred" and self.likelihood not in COUNT_LIKELIHOODS:
+            raise ValueError(
+                f'library="inferred" needs a likelihood of counts, but likelihood is '
+                f"{self.likelihood!r}. Pass one of {', '.join(sorted(COUNT_LIKELIHOODS))}."
+            )
         X, y = self._check_fit(X, y, reset=resume is None)
         hidden_layer_sizes = check_hidden_layer_sizes(self.hidden_layer_sizes)
         data = check_reference(

@@ -1,5 +1,7 @@
 """The decoder's condition on batches: what it explains, and the rule for unknown ones."""
 
+import pickle
+
 import numpy as np
 import pytest
 import torch
@@ -40,6 +42,36 @@ def test_decoder_sees_the_batch_and_the_encoder_does_not():
     torch.testing.assert_close(mixed[1::2], second[1::2])
     hidden = module(x, batch=torch.tensor([[0] * 4, [1] * 4]))["hidden"]
     assert hidden.shape == (2, 4, 8)
+
+
+def test_the_encoder_sees_the_batch_where_it_is_asked_to():
+    torch.manual_seed(0)
+    module = DPVAE(5, 2, n_members=2, hidden_layer_sizes=(8,), n_batches=3, encode_batch=True)
+    x = torch.randn(4, 5)
+    assert module.encoder[0].weight.shape[1] == 5 + 3
+    first, second = (module(x, batch=torch.full((2, 4), k))["mean"] for k in (0, 1))
+    assert not torch.allclose(first, second)
+    # A query's batch is not known.
+    unknown, _ = module.encode(x)
+    mean = torch.cat([x.expand(2, -1, -1), torch.full((2, 4, 3), 1 / 3)], dim=-1)
+    torch.testing.assert_close(unknown, module.posterior(module.encoder(mean))[0])
+
+
+def test_encoders_that_see_the_batch_carry_over_its_effect(shifted):
+    X, coords, sections = shifted
+    held_out = np.arange(400) % 2 == 0
+    model = quick(likelihood="nb", max_epochs=60, hidden_layer_sizes=(32,), encode_batch=True)
+    model.fit(
+        X[~held_out], coords[~held_out], sections=sections[~held_out], batch=sections[~held_out]
+    )
+    predicted = model.predict(X[held_out], sections=sections[held_out])
+    disparity = procrustes_disparity(coords[held_out], predicted, sections=sections[held_out])
+    assert disparity < 0.6
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X[:5]), model.predict(X[:5]))
+    # Without batches there is nothing to see.
+    plain = quick(encode_batch=True).fit(X, coords)
+    assert plain.module_.encoder[0].weight.shape[1] == X.shape[1]
 
 
 def test_unknown_batches_are_the_mean_condition():

@@ -107,6 +107,70 @@ def test_the_bound_is_tight_where_the_posterior_is_exact():
     torch.testing.assert_close(torch.stack(bounds).mean(0).detach(), exact, rtol=0, atol=0.05)
 
 
+class GivenAbove(torch.nn.Module):
+    """q(z | z_up, x) of fixed slopes and variance."""
+
+    def __init__(self, slope_x, slope_up, variance):
+        super().__init__()
+        self.slopes, self.variance = (slope_x, slope_up), variance
+
+    def forward(self, both):
+        x, z_up = both[..., :1], both[..., 1:]
+        mean = self.slopes[0] * x + self.slopes[1] * z_up
+        return mean, torch.full_like(mean, float(np.log(self.variance)))
+
+
+def test_the_denoising_form_has_the_same_bound_and_less_variance():
+    """The chain of the test above, inferred from its top: eq. (21)."""
+    a, v1, b, vx = 0.8, 0.5, 1.3, 0.7
+    total1, total_x = a**2 + v1, b**2 * (a**2 + v1) + vx
+    upward = DPVAE(1, (1, 1), hidden_layer_sizes=(4,)).double()
+    downward = DPVAE(1, (1, 1), hidden_layer_sizes=(4,), hierarchy="denoising").double()
+    for module in (upward, downward):
+        module.encoder = module.decoder = torch.nn.Identity()
+        module.levels[0].down = LinearGaussian(a, v1)
+    upward.posterior = LinearGaussian(b * total1 / total_x, total1 * vx / total_x)
+    upward.levels[0].up = LinearGaussian(a / total1, v1 / total1)
+    downward.posterior = LinearGaussian(a * b / total_x, 1 - (a * b) ** 2 / total_x)
+    v = 1 / (1 / v1 + b**2 / vx)
+    downward.levels[0].infer = GivenAbove(v * b / vx, v * a / v1, v)
+    torch.manual_seed(0)
+    x = torch.tensor([[-2.0], [0.1], [1.7]], dtype=torch.float64)
+    exact = Normal(0.0, total_x**0.5).log_prob(x)[:, 0]
+    variance = {}
+    for name, module in (("consistency", upward), ("denoising", downward)):
+        bounds = []
+        for _ in range(4000):
+            out = module(x)
+            scale = torch.log(torch.tensor([[[vx]]]))
+            bounds.append((normal(b * out["hidden"], scale).log_prob(x) - out["kl"])[0])
+        bounds = torch.stack(bounds).detach()
+        torch.testing.assert_close(bounds.mean(0), exact, rtol=0, atol=0.05)
+        variance[name] = float(bounds.var(0).mean())
+    # 0.65 against 0.89.
+    assert variance["denoising"] < 0.8 * variance["consistency"]
+
+
+def test_kl_of_the_denoising_form_is_torchs():
+    torch.manual_seed(0)
+    module = DPVAE(6, (4, 3, 2), 2, hidden_layer_sizes=(8,), hierarchy="denoising").double()
+    x = torch.randn(5, 6, dtype=torch.float64)
+    hidden = module.encoder(x.expand(2, -1, -1))
+    torch.manual_seed(1)
+    out = module(x)
+    torch.manual_seed(1)
+    top, log_var = module.posterior(hidden)
+    z = top + torch.randn_like(top) * (0.5 * log_var).exp()
+    torch.testing.assert_close(out["z"], z)
+    expected = kl_divergence(normal(top, log_var), normal(0 * top, 0 * top))
+    for level in reversed(module.levels):
+        q = level.infer(torch.cat([hidden, z], dim=-1))
+        expected = expected + kl_divergence(normal(*q), normal(*level.down(z)))
+        z = q[0] + torch.randn_like(q[0]) * (0.5 * q[1]).exp()
+    torch.testing.assert_close(out["kl"], expected)
+    assert out["z"].shape == (2, 5, 2)
+
+
 def test_one_level_is_the_plain_model_bit_for_bit(scaled):
     X, coords, _ = scaled
     plain, default, one = (quick(n_components=n).fit(X, coords) for n in (2, None, (2,)))
@@ -116,8 +180,9 @@ def test_one_level_is_the_plain_model_bit_for_bit(scaled):
         assert [row["loss"] for row in model.history_] == [row["loss"] for row in plain.history_]
 
 
-def test_gradients_reach_every_weight():
-    module = DPVAE(6, (4, 3, 2), hidden_layer_sizes=(8,))
+@pytest.mark.parametrize("hierarchy", ["consistency", "denoising"])
+def test_gradients_reach_every_weight(hierarchy):
+    module = DPVAE(6, (4, 3, 2), hidden_layer_sizes=(8,), hierarchy=hierarchy)
     out = module(torch.randn(5, 6))
     (out["kl"].sum() + out["hidden"].sum()).backward()
     heads = [m for m in module.modules() if isinstance(m, GaussianHead)]
@@ -129,12 +194,13 @@ def test_gradients_reach_every_weight():
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])
-def test_hierarchies_learn_positions(tissue, scaled, likelihood):
+@pytest.mark.parametrize("hierarchy", ["consistency", "denoising"])
+def test_hierarchies_learn_positions(tissue, scaled, likelihood, hierarchy):
     X, coords, sections = scaled
     X = tissue.X if likelihood == "nb" else X
     # Distances and alignment are of the top level, to which all must pass.
     model = quick(n_components=(12, 6, 2), max_epochs=100, likelihood=likelihood)
-    model.fit(X, coords, sections=sections, batch=sections)
+    model.set_params(hierarchy=hierarchy).fit(X, coords, sections=sections, batch=sections)
     assert model.n_components_ == 2
     assert model.transform(X).shape == (300, 2)
     assert model.score(X, coords, sections=sections) > 0.4

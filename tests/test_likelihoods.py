@@ -1,5 +1,7 @@
 """Likelihoods against scipy and torch, and what they recover of simulated counts."""
 
+import pickle
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -181,6 +183,61 @@ def test_heads_start_at_the_genes_shares():
     # Up to the noise of the initial biases, which are at most 1/2 here.
     assert 9 / np.e <= rates[0] / rates[1] <= 9 * np.e
     assert torch.isfinite(rates.log()).all()
+
+
+def test_the_inferred_library_size_is_that_of_the_counts(tissue):
+    """Counts say well how deep a cell was sequenced: q(l|x) is near the observed size."""
+    X = tissue.X.toarray()
+    model = quick(likelihood="nb", library="inferred", max_epochs=150, n_estimators=1)
+    model.fit(X, tissue.coords)
+    library = model.module_.library
+    observed = np.log(X.sum(axis=1))
+    with torch.no_grad():
+        mean, log_var = library.posterior(torch.tensor(np.log1p(X), dtype=torch.float32)[None])
+    # The number of counts varies about the size that the cell would be expected to have.
+    assert np.corrcoef(mean[0, :, 0], observed)[0, 1] > 0.8
+    assert np.abs(mean[0, :, 0].numpy() - observed).mean() < 0.2
+    # The prior is that of the reference, and narrow is the posterior.
+    np.testing.assert_allclose(library.prior, [observed.mean(), np.log(observed.var())], rtol=1e-4)
+    assert (log_var < library.prior[1]).float().mean() > 0.9
+    assert model.inverse_transform(model.transform(X)).shape == X.shape
+    again = pickle.loads(pickle.dumps(model))
+    np.testing.assert_array_equal(again.predict(X[:5]), model.predict(X[:5]))
+
+
+def test_divergence_of_the_inferred_library_size_is_torchs():
+    torch.manual_seed(0)
+    module = DPVAE(6, 2, hidden_layer_sizes=(8,), likelihood="poisson", infer_library=True)
+    module.library.start_at(7.0, 0.2)
+    counts = torch.poisson(torch.full((1, 4, 6), 30.0))
+    plain = DPVAE(6, 2, hidden_layer_sizes=(8,), likelihood="poisson")
+    plain.load_state_dict(module.state_dict(), strict=False)
+    torch.manual_seed(1)
+    with_library = module(counts, counts=counts)
+    torch.manual_seed(1)
+    without = plain(counts)
+    mean, log_var = module.library.posterior(counts.log1p())
+    normal = torch.distributions.Normal
+    expected = torch.distributions.kl_divergence(
+        normal(mean, (0.5 * log_var).exp()), normal(7.0, 0.2**0.5)
+    )
+    torch.testing.assert_close(with_library["kl"] - without["kl"], expected[..., 0])
+    assert with_library["library"].shape == (1, 4)
+
+
+def test_an_inferred_library_size_needs_counts(tissue):
+    with pytest.raises(ValueError, match='library="inferred" needs a likelihood of counts'):
+        quick(library="inferred").fit(tissue.X, tissue.coords)
+
+
+def test_an_inferred_library_size_beside_components(tissue):
+    pipe = make_spatial_pipeline(
+        likelihood="nb", library="inferred", max_epochs=3, n_estimators=2,
+        n_calibration_folds=None, early_stopping=True, random_state=0,
+    )  # fmt: skip
+    pipe.fit(tissue.X, tissue.coords, sections=tissue.sections, batch=tissue.sections)
+    assert np.isfinite(pipe["dpvae"].history_[-1]["valid_elbo"])
+    assert pipe.predict(tissue.X).shape == tissue.coords.shape
 
 
 def test_dispersion_is_recovered_from_simulated_counts():

@@ -33,7 +33,8 @@ def in_float64(module: Module) -> Module:
 
 def encoder_of(module: DPVAE) -> DPVAE:
     """The same, without the parts that encoding does not ask."""
-    not_asked = {id(part): nn.Identity() for part in (module.decoder, module.likelihood)}
+    parts = (module.decoder, module.likelihood, module.library)
+    not_asked = {id(part): nn.Identity() for part in parts if part is not None}
     return copy.deepcopy(module, not_asked).double().eval()
 
 

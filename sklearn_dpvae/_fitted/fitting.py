@@ -232,12 +232,19 @@ def _new_module(data: ReferenceData, settings: FitSettings) -> DPVAE:
         activation=network.activation,
         layer_norm=network.layer_norm,
         counts_as_input=data.counts_as_input,
+        hierarchy=network.hierarchy,
+        encode_batch=network.encode_batch,
+        infer_library=network.library == "inferred",
     )
     if data.counts_as_input:
         standardize_like(module.inputs, data.counts)
     if data.counts is not None:
         totals = np.asarray(data.counts.sum(axis=0, dtype=np.float64)).ravel()
         module.likelihood.start_at(torch.from_numpy(totals / totals.sum()))
+    if module.library is not None:
+        sizes = np.asarray(data.explained.sum(axis=1), dtype=np.float64).ravel()
+        logs = np.log(sizes[sizes > 0])
+        module.library.start_at(logs.mean(), logs.var())
     # The net starts with latents of the size of its random weights; a c that fits them
     # saves the epochs that it would take to grow or shrink.
     some = slice(0, _CELLS_FOR_SCALE)
@@ -257,7 +264,14 @@ def _train(
     file: CheckpointFile | None,
 ) -> list[dict]:
     training = settings.training
-    batches = Batches(data, subsets, training.batch_size, settings.seed, training.device)
+    batches = Batches(
+        data,
+        subsets,
+        training.batch_size,
+        settings.seed,
+        training.device,
+        give_counts=module.library is not None,
+    )
     objective = make_objective(
         settings.objective,
         n_explained=data.explained.shape[1],

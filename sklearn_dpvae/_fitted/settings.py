@@ -29,6 +29,9 @@ class NetworkSettings:
     dropout: float
     input_dropout: float
     input_noise: float
+    hierarchy: str
+    encode_batch: bool
+    library: str
 
 
 @dataclass(frozen=True)

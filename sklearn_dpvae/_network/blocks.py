@@ -69,6 +69,12 @@ class GaussianHead(nn.Module):
 class Level(nn.Module):
     """One step of a hierarchy: q(z_up | z) on the way up and p(z | z_up) on the way down."""
 
+    @property
+    def posterior(self) -> GaussianHead:
+        """The head of what is inferred."""
+        head: GaussianHead = self.up[-1]  # type: ignore[assignment]
+        return head
+
     up: nn.Sequential
     down: nn.Sequential
 
@@ -82,3 +88,31 @@ class Level(nn.Module):
             hidden_layers(n_members, n_up, (n_hidden,), **shared),
             GaussianHead(n_members, n_hidden, n_components),
         )
+
+
+class DenoisingLevel(nn.Module):
+    """One step down a hierarchy: q(z | z_up, x) and p(z | z_up).
+
+    The encoder's last layer stands for x. The network that infers z is told what lies above it,
+    so that its divergence from the prior is known in closed form.
+    """
+
+    infer: nn.Sequential
+    down: nn.Sequential
+
+    def __init__(self, n_members: int, n_components: int, n_up: int, n_hidden: int, **shared: Any):
+        super().__init__()
+        self.infer = nn.Sequential(
+            hidden_layers(n_members, n_hidden + n_up, (n_hidden,), **shared),
+            GaussianHead(n_members, n_hidden, n_components),
+        )
+        self.down = nn.Sequential(
+            hidden_layers(n_members, n_up, (n_hidden,), **shared),
+            GaussianHead(n_members, n_hidden, n_components),
+        )
+
+    @property
+    def posterior(self) -> GaussianHead:
+        """The head of what is inferred."""
+        head: GaussianHead = self.infer[-1]  # type: ignore[assignment]
+        return head

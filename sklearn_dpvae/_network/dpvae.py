@@ -11,12 +11,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .blocks import GaussianHead, Level, hidden_layers
+from .blocks import DenoisingLevel, GaussianHead, Level, hidden_layers
 from .inputs import StandardizedCounts
 from .layers import FLOAT
 from .likelihoods import LIKELIHOODS
-from .losses import conditional_divergence, kl_divergence
+from .losses import conditional_divergence, gaussian_divergence, kl_divergence
 from .random import normal_like
+
+# How a hierarchy is inferred: from the bottom to the top, or from the top to the bottom.
+HIERARCHIES = ("consistency", "denoising")
 
 # Where the posterior log-variances of a hierarchy begin.
 _START_LOG_VAR = -4.0
@@ -48,6 +51,46 @@ class Pose(nn.Module):
 
     def inverse(self, z: Tensor) -> Tensor:
         return self.source_mean + ((z - self.target_mean) @ self.rotation.mT) / self.scale
+
+
+class InferredLibrary(nn.Module):
+    """q(l | x), a log-normal distribution of the library size with a log-normal prior, as in scVI.
+
+    Parameters
+    ----------
+    n_members, n_outputs, n_hidden : int
+    activation : str
+    """
+
+    prior: Tensor
+    posterior: nn.Sequential
+
+    def __init__(self, n_members: int, n_outputs: int, n_hidden: int, activation: str):
+        super().__init__()
+        self.posterior = nn.Sequential(
+            # Normalized layers would hardly see how many counts there are.
+            hidden_layers(
+                n_members, n_outputs, (n_hidden,), activation=activation, layer_norm=False
+            ),
+            GaussianHead(n_members, n_hidden, 1),
+        )
+        # Mean and log-variance of the logarithm.
+        self.register_buffer("prior", torch.zeros(2))
+
+    @torch.no_grad()
+    def start_at(self, mean: float, variance: float) -> None:
+        """Take the prior from a reference, and begin there."""
+        self.prior.copy_(torch.tensor([mean, variance]).clamp_min(1e-4))
+        self.prior[1] = self.prior[1].log()
+        head: Any = self.posterior[-1]
+        head.mean.bias.add_(self.prior[0])
+        nn.init.constant_(head.log_var.bias, _START_LOG_VAR)
+
+    def forward(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """A sample, and the divergence from the prior, of each cell."""
+        mean, log_var = self.posterior(counts.log1p())
+        divergence = gaussian_divergence(mean, log_var, self.prior[0], self.prior[1])
+        return _reparametrized(mean, log_var).squeeze(-1).exp(), divergence
 
 
 class DPVAE(nn.Module):
@@ -82,6 +125,12 @@ class DPVAE(nn.Module):
         Whether hidden layers are normalized.
     counts_as_input : bool
         Whether x is counts, of which the encoder sees z-scores; see `StandardizedCounts`.
+    hierarchy : {"consistency", "denoising"}
+        Whether levels are inferred upward, q(z_up | z), or downward, q(z | z_up, x).
+    encode_batch : bool
+        Whether the encoder is conditioned on the batch, too.
+    infer_library : bool
+        Whether the library size is a latent of its own instead of the number of counts.
 
     Attributes
     ----------
@@ -94,6 +143,7 @@ class DPVAE(nn.Module):
     # What torch knows as modules only; they are used by methods of their own.
     levels: Any
     likelihood: Any
+    library: Any
     pose: Pose
 
     def __init__(
@@ -111,6 +161,9 @@ class DPVAE(nn.Module):
         activation: str = "silu",
         layer_norm: bool = True,
         counts_as_input: bool = False,
+        hierarchy: str = "consistency",
+        encode_batch: bool = False,
+        infer_library: bool = False,
     ):
         super().__init__()
         sizes = tuple(hidden_layer_sizes)
@@ -130,34 +183,44 @@ class DPVAE(nn.Module):
             "activation": activation,
             "layer_norm": layer_norm,
             "counts_as_input": counts_as_input,
+            "hierarchy": hierarchy,
+            "encode_batch": encode_batch,
+            "infer_library": infer_library,
         }
         self.n_members = n_members
         self.n_components = components[-1]
         self.n_batches = n_batches
+        self.encode_batch = encode_batch
+        self.denoising = hierarchy == "denoising"
         shared: dict[str, Any] = {"activation": activation, "layer_norm": layer_norm}
         self.inputs = StandardizedCounts(n_genes) if counts_as_input else nn.Identity()
         self.encoder = hidden_layers(
             n_members,
-            n_genes,
+            n_genes + (n_batches if encode_batch else 0),
             sizes,
             dropout=dropout,
             input_dropout=input_dropout,
             input_noise=input_noise,
             **shared,
         )
-        self.posterior = GaussianHead(n_members, sizes[-1], components[0])
+        # Of the level that is inferred first.
+        first = components[-1 if self.denoising else 0]
+        self.posterior = GaussianHead(n_members, sizes[-1], first)
+        kind = DenoisingLevel if self.denoising else Level
         self.levels = nn.ModuleList(
-            Level(n_members, below, above, sizes[-1], **shared)
+            kind(n_members, below, above, sizes[-1], **shared)
             for below, above in pairwise(components)
         )
         # Each level adds its noise to that of those below: beginning at the prior's, hardly
         # anything of x would reach the top, and the upper levels would stay unused.
-        for head in (
-            (self.posterior, *(level.up[-1] for level in self.levels)) if self.levels else ()
-        ):
+        heads = [self.posterior, *(level.posterior for level in self.levels)]
+        for head in heads if self.levels else ():
             nn.init.constant_(head.log_var.bias, _START_LOG_VAR)
         self.decoder = hidden_layers(n_members, components[0] + n_batches, sizes[::-1], **shared)
         self.likelihood = LIKELIHOODS[likelihood](n_members, sizes[0], n_outputs)
+        self.library = None
+        if infer_library:
+            self.library = InferredLibrary(n_members, n_outputs, sizes[-1], activation)
         # The condition of a batch is its indicator. The last row, which index -1 reaches, is
         # for batches that are not known: the mean of those that are.
         known = torch.eye(n_batches, dtype=FLOAT)
@@ -175,7 +238,7 @@ class DPVAE(nn.Module):
     def encode(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of each member's q(z | x), at the top of the hierarchy.
 
-        The levels below are at their means.
+        The levels below are at their means. The batch counts as not known.
 
         Parameters
         ----------
@@ -185,8 +248,8 @@ class DPVAE(nn.Module):
         -------
         mean, log_var : Tensor of shape (n_members, n_cells, n_components)
         """
-        mean, log_var = self._posterior(x)
-        for level in self.levels:
+        mean, log_var = self.posterior(self._encoder(x))
+        for level in () if self.denoising else self.levels:
             mean, log_var = level.up(mean)
         return mean, log_var
 
@@ -201,13 +264,17 @@ class DPVAE(nn.Module):
         -------
         Tensor of shape (n_members, n_cells, n_components)
         """
-        z = _reparametrized(*self._posterior(x))
-        for level in self.levels:
+        z = _reparametrized(*self.posterior(self._encoder(x)))
+        for level in () if self.denoising else self.levels:
             z = _reparametrized(*level.up(z))
         return z
 
-    def _posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return self.posterior(self.encoder(self.inputs(x).expand(self.n_members, -1, -1)))
+    def _encoder(self, x: Tensor, batch: Tensor | None = None) -> Tensor:
+        x = self.inputs(x).expand(self.n_members, -1, -1)
+        if self.encode_batch:
+            x = torch.cat([x, self._condition(x, batch)], dim=-1)
+        hidden: Tensor = self.encoder(x)
+        return hidden
 
     def decode(
         self, z: Tensor, library: Tensor | None = None, batch: Tensor | None = None
@@ -233,23 +300,43 @@ class DPVAE(nn.Module):
 
     def _decoder(self, z: Tensor, batch: Tensor | None) -> Tensor:
         if self.n_batches:
-            if batch is None:
-                batch = torch.full(z.shape[:-1], -1, device=z.device)
-            condition = self.conditions[batch].expand(*z.shape[:-1], -1)
-            z = torch.cat([z, condition], dim=-1)
+            z = torch.cat([z, self._condition(z, batch)], dim=-1)
         return self.decoder(z)
 
-    def forward(self, x: Tensor, batch: Tensor | None = None) -> dict[str, Tensor]:
+    def _condition(self, like: Tensor, batch: Tensor | None) -> Tensor:
+        if batch is None:
+            batch = torch.full(like.shape[:-1], -1, device=like.device)
+        return self.conditions[batch].expand(*like.shape[:-1], -1)
+
+    def forward(
+        self, x: Tensor, batch: Tensor | None = None, counts: Tensor | None = None
+    ) -> dict[str, Tensor]:
         """Encode, sample z from the posterior by reparametrization, and decode it.
+
+        Parameters
+        ----------
+        x : Tensor of shape (n_members, n_cells, n_genes)
+        batch : Tensor of shape (n_members, n_cells), dtype int64, optional
+        counts : Tensor of shape (n_members, n_cells, n_outputs), optional
+            What is explained, from which the library size is inferred.
 
         Returns
         -------
         dict
             "z", the sample at the top; "mean" and "log_var" of its posterior; "kl", the
-            divergence of posterior from prior over all levels, of each cell; and "hidden", the
-            last layer of the decoder.
+            divergence of posterior from prior over all levels, of each cell; "hidden", the last
+            layer of the decoder; and "library", a sample of the library size, if it is inferred.
         """
-        mean, log_var = self._posterior(x)
+        through_levels = self._downward if self.denoising else self._upward
+        output, bottom = through_levels(self._encoder(x, batch))
+        if self.library is not None:
+            output["library"], divergence = self.library(counts)
+            output["kl"] = output["kl"] + divergence
+        return output | {"hidden": self._decoder(bottom, batch)}
+
+    def _upward(self, hidden: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """What is inferred from level to level, and the lowest one, which is decoded."""
+        mean, log_var = self.posterior(hidden)
         z = bottom = _reparametrized(mean, log_var)
         kl = torch.zeros(mean.shape[:-1], dtype=mean.dtype, device=mean.device)
         for level in self.levels:
@@ -258,8 +345,18 @@ class DPVAE(nn.Module):
             kl = kl + conditional_divergence(z, log_var, *level.down(z_up))
             z, mean, log_var = z_up, mean_up, log_var_up
         kl = kl + kl_divergence(mean, log_var)
-        hidden = self._decoder(bottom, batch)
-        return {"mean": mean, "log_var": log_var, "z": z, "kl": kl, "hidden": hidden}
+        return {"mean": mean, "log_var": log_var, "z": z, "kl": kl}, bottom
+
+    def _downward(self, hidden: Tensor) -> tuple[dict[str, Tensor], Tensor]:
+        """The same from the top, eq. (21): each level is inferred given the one above it."""
+        mean, log_var = self.posterior(hidden)
+        top = z = _reparametrized(mean, log_var)
+        kl = kl_divergence(mean, log_var)
+        for level in reversed(self.levels):
+            below = level.infer(torch.cat([hidden, z], dim=-1))
+            kl = kl + gaussian_divergence(*below, *level.down(z))
+            z = _reparametrized(*below)
+        return {"mean": mean, "log_var": log_var, "z": top, "kl": kl}, z
 
 
 def _reparametrized(mean: Tensor, log_var: Tensor) -> Tensor:

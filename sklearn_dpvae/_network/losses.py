@@ -71,6 +71,25 @@ def conditional_divergence(
     return 0.5 * (misfit + prior_log_var - log_var - 1.0).sum(dim=-1)
 
 
+def gaussian_divergence(
+    mean: Tensor, log_var: Tensor, prior_mean: Tensor, prior_log_var: Tensor
+) -> Tensor:
+    """KL divergence of two diagonal Gaussians, for each cell.
+
+        KL( N(mean, exp(log_var)) || N(prior_mean, exp(prior_log_var)) ), summed over components
+
+    Parameters
+    ----------
+    mean, log_var, prior_mean, prior_log_var : Tensor of shape (..., n_cells, n_components)
+
+    Returns
+    -------
+    Tensor of shape (..., n_cells)
+    """
+    misfit = (log_var.exp() + (mean - prior_mean).square()) * (-prior_log_var).exp()
+    return 0.5 * (misfit + prior_log_var - log_var - 1.0).sum(dim=-1)
+
+
 def squared_distances(a: Tensor, b: Tensor) -> Tensor:
     """Squared Euclidean distances by differences, which stay exact where points coincide.
 

@@ -219,8 +219,9 @@ def reconstruction(step: Step, *, precision: str = "float32") -> Tensor:
     """-log p(x|z), summed over features, mean over cells."""
     target = step.target
     with rounded(step.output["hidden"], precision):
+        library = step.output.get("library", target["library"])
         log_prob = step.module.likelihood.log_prob(
-            target["target"], step.output["hidden"], target["library"]
+            target["target"], step.output["hidden"], library
         )
     return -log_prob.mean(dim=-1)
 

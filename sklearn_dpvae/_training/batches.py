@@ -39,6 +39,8 @@ class Batches:
         None takes all cells at once.
     seed : int
     device : str
+    give_counts : bool
+        Whether the module is given what it explains, too.
     """
 
     def __init__(
@@ -48,8 +50,11 @@ class Batches:
         batch_size: int | None,
         seed: int,
         device: str = "cpu",
+        *,
+        give_counts: bool = False,
     ):
         self.data = data
+        self.give_counts = give_counts
         self.rows = rows
         self.batch_size = batch_size
         self.device = device
@@ -157,6 +162,8 @@ class Batches:
         if self._counts is not None and self._counts is not self._x:
             target = self._counts.take(index, position)
         given = {"x": x} if self._batch is None else {"x": x, "batch": part(self._batch)}
+        if self.give_counts:
+            given["counts"] = target
         compared = {
             "s": part(self._s),
             "codes": part(self._codes),
