@@ -11,7 +11,7 @@ from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.pipeline import _cross_fitting
 from sklearn_dpvae.pipeline._cross_fitting import deal
 
-QUICK = {"n_estimators": 4, "hidden_layer_sizes": (32,), "max_epochs": 60, "random_state": 0}
+QUICK = {"n_estimators": 5, "hidden_layer_sizes": (32,), "max_epochs": 60, "random_state": 0}
 
 
 def make(**params):
@@ -40,9 +40,10 @@ def covered(model, X, coords):
 
 def test_radii_hold_for_the_whole_chain(fitted, noisy):
     X, coords = (part[250:] for part in noisy)
-    assert covered(fitted[4], X, coords) == pytest.approx([0.5, 0.8, 0.95], abs=0.12)
+    assert covered(fitted[4], X, coords) == pytest.approx([0.5, 0.8, 0.95], abs=0.15)
     # The errors of cells that only the network has not seen are far too small.
-    assert covered(fitted[None], X, coords)[1] < 0.6
+    with pytest.warns(UserWarning, match="steps before the last"):
+        assert covered(fitted[None], X, coords)[1] < 0.6
 
 
 def test_standard_deviations_follow_the_radii(fitted, noisy):

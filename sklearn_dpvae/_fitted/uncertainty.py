@@ -55,6 +55,9 @@ class ErrorModel(Value):
         Whether errors are those of cells that no step of the chain has seen. Members disagree
         less on cells that most of them were trained on, so that their disagreement says nothing
         about these errors, and is left out.
+    calibrated_on : {"training", "left_out", "new"}
+        Which cells the ratios are of: those that the networks were trained on, those that they
+        were not, or those that were given to `calibrate`.
     """
 
     rows: NDArray[np.intp]
@@ -65,6 +68,12 @@ class ErrorModel(Value):
     inputs: Array | None = None
     places: Array | None = None
     cross_fitted: bool = False
+    calibrated_on: str = "left_out"
+
+    @property
+    def knows_new_cells(self) -> bool:
+        """Whether it is calibrated on cells that are new to all steps."""
+        return self.cross_fitted or self.calibrated_on == "new"
 
     @classmethod
     def fit(
@@ -81,7 +90,7 @@ class ErrorModel(Value):
         if inputs is not None and len(inputs) <= N_ALIKE:
             inputs = places = None
         raw = cls(rows, latents, errors, unit, np.ones(1), inputs, places)
-        return raw.calibrated(latents, disagreement, None, errors)
+        return raw._calibrated_by(raw.score(latents, disagreement, None), errors)
 
     def with_errors_of_new_cells(self, errors: Array, scatter: Array | None) -> tuple[Self, Array]:
         """The same model, with errors that the cells would have if they were new to all steps.
@@ -158,7 +167,8 @@ class ErrorModel(Value):
 
     def calibrated(self, latents: Array, disagreement: Array, X: Any, errors: Array) -> Self:
         """The same model, calibrated on the errors of the cells that are given."""
-        return self._calibrated_by(self.score(latents, disagreement, X), errors)
+        model = self._calibrated_by(self.score(latents, disagreement, X), errors)
+        return replace(model, calibrated_on="new")
 
     def _calibrated_by(self, score: Array, errors: Array) -> Self:
         return replace(self, ratios=np.sort(errors / np.maximum(score, np.finfo(float).tiny)))
