@@ -74,6 +74,24 @@ def test_sections_batches_and_counts_are_handed_to_every_fold(likelihood, query)
     assert (radius > 0).all()
 
 
+def test_radii_for_another_section_allow_for_its_own_error():
+    tissue = make_tissue(200, 40, n_sections=2, random_state=0)
+    labels = {"sections": tissue.sections}
+    same, new = (
+        make(query=query).fit(tissue.X, tissue.coords, **labels)[-1].error_model_
+        for query in ("same_section", "new_section")
+    )
+    np.testing.assert_allclose(same.errors, new.errors)
+    names = np.unique(tissue.sections)
+    middles = np.stack([tissue.coords[tissue.sections == s].mean(axis=0) for s in names])
+    away = tissue.coords - middles[np.unique(tissue.sections, return_inverse=True)[1]]
+    extent, own = np.sqrt(np.mean(np.sum(away**2, axis=1))), np.sqrt(np.mean(same.errors**2))
+    # Half of the extent of the tissue is added to the error, as variances are.
+    expected = np.sqrt(1 + (0.5 * extent / own) ** 2)
+    np.testing.assert_allclose(new.ratios, expected * same.ratios)
+    assert expected > 1.1
+
+
 def test_folds_leave_out_the_same_share_of_each_section():
     codes = np.repeat([0, 1, 2], [40, 100, 9])
     folds = deal(codes, 4, np.random.RandomState(0))
