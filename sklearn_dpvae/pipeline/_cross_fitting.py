@@ -88,10 +88,11 @@ def cross_fit(pipeline: Any, X: Any, y: Any, params: dict[str, Any], n_folds: in
                 chain._final_estimator.transform(_seen_by_the_last(chain, X, labels, rows)[0])
                 for rows in (test, others)
             )
+        # Steps may return DataFrames.
         tables += _tables_of(
             np.flatnonzero(left_out),
-            (inputs, placed, coords[test], codes[test]),
-            (seen, coords[others], codes[others]),
+            (np.asarray(inputs), placed, coords[test], codes[test]),
+            (np.asarray(seen), coords[others], codes[others]),
             CELLS_FOR_WEIGHTS // n_folds,
         )
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
