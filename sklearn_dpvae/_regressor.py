@@ -3,6 +3,7 @@
 It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -651,9 +652,24 @@ class DPVAESpatialRegressor(
         ------
         ValueError
             If `level` is not between 0 and 1.
+
+        Warns
+        -----
+        UserWarning
+            If the networks were trained on all cells that it could be calibrated on, as with one
+            network or ``max_samples=1``: radii are then too small.
         """
         check_is_fitted(self)
         check_level(level)
+        known = self.fitted_.error_model
+        if not known.knows_new_cells and known.calibrated_on == "training":
+            warnings.warn(
+                "the networks were trained on every cell of the reference, so that errors of new "
+                "cells are not known and radii are too small. Call calibrate with located cells, "
+                "or fit with max_samples below 1 and several n_estimators.",
+                UserWarning,
+                stacklevel=2,
+            )
         checked = self._check_query(X)
         latents, disagreement = self.fitted_.encode(checked)
         return self.fitted_.error_model.radius(latents, disagreement, checked, level)

@@ -19,9 +19,8 @@ def _fitted():
     tissue = make_tissue(n_cells=900, n_genes=60, signal=0.5, random_state=3)
     pipe = make_spatial_pipeline(
         hidden_layer_sizes=(32,),
-        n_estimators=4,
+        n_estimators=5,
         max_epochs=30,
-        n_calibration_folds=None,
         random_state=0,
     ).fit(tissue.X[:400], tissue.coords[:400])
     return pipe, *read_only(tissue.X[400:], tissue.coords[400:])
@@ -77,6 +76,55 @@ def test_radii_of_the_net_alone_cover_what_they_say():
     for level, low, high in [(0.5, 0.4, 0.7), (0.8, 0.72, 0.9), (0.9, 0.82, 0.96)]:
         assert low < np.mean(error <= model.predict_radius(X[800:], level=level)) < high
     assert 0.4 < np.mean(error <= std * np.sqrt(chi2.ppf(0.5, 2))) < 0.7
+
+
+@pytest.mark.parametrize("n_estimators", [2, 5])
+def test_errors_are_those_of_cells_that_were_left_out(n_estimators):
+    """Networks that learn noise by heart: on their own cells they would seem exact.
+
+    Two networks leave out two fifths of the cells, which are enough.
+    """
+    rng = np.random.default_rng(0)
+    coords = rng.uniform(-1, 1, size=(500, 2))
+    X = np.hstack([coords @ rng.normal(size=(2, 5)), 3 * rng.normal(size=(500, 30))])
+    params = {"hidden_layer_sizes": (128,), "dropout": 0.0, "max_epochs": 150, "random_state": 0}
+    model = DPVAESpatialRegressor(n_estimators=n_estimators, **params)
+    model.fit(X[:200], coords[:200])
+    own = np.linalg.norm(model.predict(X[:200]) - coords[:200], axis=1)
+    error = np.linalg.norm(model.predict(X[200:]) - coords[200:], axis=1)
+    assert np.median(own) < 0.7 * np.median(error)
+    covered = np.mean(error <= model.predict_radius(X[200:], level=0.8))
+    # One network errs more than several together: radii may be too large, never too small.
+    assert covered > 0.75
+    assert model.error_model_.calibrated_on == "left_out"
+    assert len(model.error_model_.rows) == (80 if n_estimators == 2 else 200)
+
+
+def test_radii_of_cells_that_the_networks_know_warn(fitted):
+    _, X, coords = fitted
+    X = X[:300].toarray()
+    model = DPVAESpatialRegressor(
+        n_estimators=2, max_samples=1.0, hidden_layer_sizes=(8,), max_epochs=2, random_state=0
+    ).fit(X[:200], coords[:200])
+    with pytest.warns(UserWarning, match=r"trained on every cell.*max_samples below 1"):
+        model.predict_radius(X)
+    model.calibrate(X[200:], coords[200:300])
+    assert (model.predict_radius(X) > 0).all()
+
+
+def test_radii_of_a_chain_that_knows_no_new_cells_warn(fitted):
+    _, X, coords = fitted
+    pipe = make_spatial_pipeline(
+        n_calibration_folds=None,
+        n_estimators=4,
+        hidden_layer_sizes=(8,),
+        max_epochs=2,
+        random_state=0,
+    ).fit(X[:200], coords[:200])
+    with pytest.warns(UserWarning, match="steps before the last .* n_calibration_folds=4"):
+        pipe.predict_radius(X)
+    pipe.calibrate(X[200:300], coords[200:300])
+    assert (pipe.predict_radius(X) > 0).all()
 
 
 def test_std_grows_where_positions_are_uncertain():

@@ -46,6 +46,9 @@ _CELLS_PER_SECTION = 20_000
 _CELLS_FOR_ERRORS = 2000
 _COMPONENTS = 64
 
+# Cells of a section that some members were not trained on: so many say enough of new ones.
+_LEFT_OUT_PER_SECTION = 20
+
 # Cells that the first value of c is measured on.
 _CELLS_FOR_SCALE = 1000
 
@@ -98,7 +101,7 @@ def fit_reference(
         module = copy.deepcopy(resume.module) if resume else _new_module(scaled, settings)
         history = _train(module, scaled, subsets, held_out, settings, file)
 
-    latents, disagreement, rows = _as_a_query(module, data, subsets, rng)
+    latents, disagreement, rows, left_out = _as_a_query(module, data, subsets, rng)
     coords, codes = data.coords[rows], data.codes[rows]
     frames = SectionFrames.fit(
         latents, coords, codes, data.labels, n_landmarks=settings.n_landmarks, rng=rng
@@ -109,6 +112,7 @@ def fit_reference(
         own = codes == code
         placed[own] = frame.similarity.transform(latents[own])
     error_model, places = _uncertainty(data, rows, latents, disagreement, placed, 1.0 / scale, rng)
+    error_model = replace(error_model, calibrated_on="left_out" if left_out else "training")
     fitted = FittedModel(
         module=module,
         history=history,
@@ -295,11 +299,11 @@ def _as_a_query(
     data: ReferenceData,
     subsets: list[NDArray[np.intp]],
     rng: np.random.RandomState,
-) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp]]:
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.intp], bool]:
     """Bring the members into one pose; latents of the reference as if it were a query.
 
-    A net knows the cells that it was trained on too well. Frames are fitted on what those
-    members say of a cell that have not seen it, if every cell was left out by some.
+    A net knows the cells that it was trained on too well. Frames and errors are those of what
+    members say of cells that they have not seen, if there are enough of these in each section.
 
     Returns
     -------
@@ -307,6 +311,8 @@ def _as_a_query(
     disagreement : ndarray of shape (n_rows,)
     rows : ndarray of shape (n_rows,)
         Of the reference.
+    left_out : bool
+        Whether latents come from members that were not trained on the cells.
     """
     rows = np.sort(
         np.concatenate(
@@ -321,9 +327,12 @@ def _as_a_query(
     pose = in_float64(module.pose)
     latents, disagreement = average_in_common_pose(pose, own)
     left_out = np.stack([~np.isin(rows, subset) for subset in subsets])
-    if left_out.any(axis=0).all():
-        latents, _ = out_of_bag(in_common_pose(pose, own), left_out)
-    return latents, disagreement, rows
+    n_left_out = np.bincount(data.codes[rows[left_out.any(axis=0)]], minlength=data.n_sections)
+    n_cells = np.bincount(data.codes[rows], minlength=data.n_sections)
+    if (n_left_out < np.minimum(_LEFT_OUT_PER_SECTION, n_cells)).any():
+        return latents, disagreement, rows, False
+    latents, cells = out_of_bag(in_common_pose(pose, own), left_out)
+    return latents, disagreement[cells], rows[cells], True
 
 
 def _uncertainty(

@@ -248,6 +248,8 @@ class FittedModel(Value):
         """
         error_model, scores = self.error_model.with_errors_of_new_cells(errors, scatter)
         places = self.places
+        if places is not None and another_section:
+            error_model = error_model.for_another_section(places.extent)
         if places is not None and tables:
             places = places.with_weights_from(tables, scores)
             if another_section:

@@ -102,6 +102,15 @@ class PlaceModel(Value):
             tables.append((table, nearest_places(self.coords[own], self.coords[rows], some)))
         return fit_weights(tables) if tables else _NORMAL_ALONE
 
+    @property
+    def extent(self) -> float:
+        """Root-mean-square distance of the known cells from the middle of their section."""
+        squares = [
+            np.square(own - own.mean(axis=0)).sum(axis=1)
+            for own in (self.coords[self.codes == code] for code in np.unique(self.codes))
+        ]
+        return float(np.sqrt(np.mean(np.concatenate(squares))))
+
     @cached_property
     def _evidence(self) -> dict[int, SectionEvidence]:
         return {

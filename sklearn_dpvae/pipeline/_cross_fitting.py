@@ -109,10 +109,11 @@ def cross_fit(
                 chain._final_estimator.transform(_seen_by_the_last(chain, X, labels, rows)[0])
                 for rows in (test, others)
             )
+        # Steps may return DataFrames.
         tables += _tables_of(
             np.flatnonzero(left_out),
-            (inputs, placed, coords[test], codes[test]),
-            (seen, coords[others], codes[others]),
+            (np.asarray(inputs), placed, coords[test], codes[test]),
+            (np.asarray(seen), coords[others], codes[others]),
             CELLS_FOR_WEIGHTS // n_folds,
         )
     # The last fold also tells what queries unlike the reference may expect.

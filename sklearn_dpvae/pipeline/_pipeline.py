@@ -11,6 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from sklearn.pipeline import Pipeline
+from sklearn.utils import get_tags
 from sklearn.utils.metadata_routing import UNUSED, MetadataRouter
 from sklearn.utils.metaestimators import available_if
 
@@ -395,7 +396,23 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells,)
             Radii in tissue units.
+
+        Warns
+        -----
+        UserWarning
+            If a step before the last looks at positions, and neither `n_calibration_folds` nor
+            `calibrate` has told how well such a chain places new cells.
         """
+        known = getattr(self._final_estimator, "error_model_", None)
+        looks = any(get_tags(step).target_tags.required for step in transformers(self))
+        if looks and known is not None and not known.knows_new_cells:
+            warnings.warn(
+                "steps before the last were chosen with the positions of all cells of the "
+                "reference, so that radii are too small. Fit with n_calibration_folds=4 on five "
+                "cells or more for each fold, or call calibrate with located cells.",
+                UserWarning,
+                stacklevel=2,
+            )
         X, missing = for_steps(self, X, genes, missing_genes)
         return call_last_step(
             self,
