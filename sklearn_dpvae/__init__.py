@@ -16,7 +16,7 @@ logging.getLogger(__name__).addHandler(logging.NullHandler())
 if TYPE_CHECKING:
     from ._persistence import load, save
     from ._regressor import DPVAESpatialRegressor
-    from ._spatial_model import SpatialModel
+    from ._spatial_model import SpatialModel, check_query
     from .pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
 
 __version__ = "0.1.0"
@@ -25,6 +25,7 @@ __all__ = [
     "DPVAESpatialRegressor",
     "SpatialModel",
     "SpatialPipeline",
+    "check_query",
     "load",
     "make_paper_pipeline",
     "make_spatial_pipeline",
@@ -35,6 +36,7 @@ _HOMES = {
     "DPVAESpatialRegressor": "_regressor",
     "SpatialModel": "_spatial_model",
     "SpatialPipeline": "pipeline",
+    "check_query": "_spatial_model",
     "load": "_persistence",
     "make_paper_pipeline": "pipeline",
     "make_spatial_pipeline": "pipeline",

@@ -15,7 +15,14 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from . import __version__
-from ._spatial_model import CHUNK_SIZE, Answers, SpatialModel, as_spatial_model
+from ._spatial_model import (
+    CHUNK_SIZE,
+    Answers,
+    QueryCheck,
+    SpatialModel,
+    as_spatial_model,
+    check_query,
+)
 from ._spatial_model.layers import layer_of_query, warn_of_logarithms
 from ._utils.matrix import in_memory
 from ._utils.routing import routing_is_on, takes
@@ -39,7 +46,10 @@ from .pipeline import make_spatial_pipeline
 from .places import PlaceDistribution
 from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
-__all__ = ["calibrate", "fit", "partial_fit", "predict", "predict_places", "score"]
+__all__ = ["calibrate", "check", "fit", "partial_fit", "predict", "predict_places", "score"]
+
+# Fewer cells do not tell whether a query resembles the reference.
+_CELLS_TO_DOUBT = 20
 
 
 def fit(
@@ -261,12 +271,13 @@ def predict(
     Warns
     -----
     UserWarning
-        If the query lacks selected genes, has names of genes more than once, or genes are matched
-        by other than equal names.
+        If the query lacks selected genes, has names of genes more than once, genes are matched by
+        other than equal names, or `check` says that positions should not be trusted.
 
     See Also
     --------
     fit : Fit a model on an AnnData.
+    check : What may be expected, before cells are placed.
 
     Examples
     --------
@@ -296,6 +307,7 @@ def predict(
         chunk_size=chunk_size,
         verbose=verbose,
     )
+    _warn_of_doubts(model, X, known)
     radii = None
     with warnings.catch_warnings():
         if level is not None:
@@ -304,7 +316,7 @@ def predict(
             radii = model.predict_radius(X[:], level=level, **known, min_share=0.0)
         # Writing into a view makes it an AnnData of its own.
         warnings.filterwarnings("ignore", message=r"(Trying to modify|Setting element).*view")
-        _write(adata, key_added, found, radii, _provenance(model, found.missing, layer))
+        _write(adata, key_added, found, radii, _provenance(model, found, layer))
     if is_spatialdata(container) and not copy:
         add_shapes(container, adata, f"spatial_{key_added}", found.coords)
     return adata if copy or is_view else None
@@ -381,6 +393,59 @@ def predict_places(
         X[:], **known, locations=locations, min_share=min_share, tolerance=tolerance
     )
     return found
+
+
+def check(
+    model: Any,
+    adata: Any,
+    *,
+    layer: str | None = "auto",
+    section_key: str | None = "auto",
+    min_share: float = MIN_SHARE,
+) -> QueryCheck:
+    """Say what the cells of an AnnData may expect of a model, before they are placed.
+
+    Parameters
+    ----------
+    model, adata, layer, section_key, min_share
+        See `predict`.
+
+    Returns
+    -------
+    QueryCheck
+        See `sklearn_dpvae.check_query`.
+
+    Examples
+    --------
+    >>> from anndata import AnnData
+    >>> import sklearn_dpvae.anndata as dpa
+    >>> from sklearn_dpvae.datasets import make_tissue
+    >>> tissue = make_tissue(400, 60, random_state=0)
+    >>> adata = AnnData(tissue.X, obsm={"spatial": tissue.coords})
+    >>> adata.var_names = tissue.genes
+    >>> model = dpa.fit(adata[:300], max_epochs=5, random_state=0)
+    >>> dpa.check(model, adata[300:]).trusted
+    True
+    """
+    model = as_spatial_model(model)
+    X, known, _ = _query(model, adata, layer, section_key)
+    return check_query(model, X, **known, min_share=min_share)
+
+
+def _warn_of_doubts(model: SpatialModel, X: Any, known: dict[str, Any]) -> None:
+    """Warn in one line where `check` would not trust positions, if enough cells can tell."""
+    pipeline = getattr(model.pipeline, "best_estimator_", model.pipeline)
+    if not hasattr(pipeline, "held_out_") or X.shape[0] < _CELLS_TO_DOUBT:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # `predict` says the same.
+        doubts = check_query(model, X, **known, min_share=0.0).warnings
+    if doubts:
+        warnings.warn(
+            f"positions should not be trusted: {doubts[0]}. sklearn_dpvae.anndata.check says more.",
+            UserWarning,
+            stacklevel=3,
+        )
 
 
 def score(
@@ -629,7 +694,7 @@ def _labels_for_fit(pipeline: Any, sections: np.ndarray | None) -> dict[str, Any
     return {}
 
 
-def _provenance(model: SpatialModel, missing: Any, layer: str | None) -> dict[str, Any]:
+def _provenance(model: SpatialModel, found: Answers, layer: str | None) -> dict[str, Any]:
     """Where results come from, in types that .h5ad files hold."""
     params = {
         name: value
@@ -642,7 +707,10 @@ def _provenance(model: SpatialModel, missing: Any, layer: str | None) -> dict[st
         "estimator": type(model.pipeline).__name__,
         "params": json.dumps(params, default=repr),
         "genes": model.genes,
-        "n_genes_missing": int(missing.sum()),
+        "n_genes_missing": 0 if found.missing is None else int(found.missing.sum()),
+        "query_shift": json.dumps(
+            {str(label): share for label, share in (found.query_shift or {}).items()}
+        ),
         "layer": "X" if layer is None else layer,
         "unit": model.unit or "unknown",
     }

@@ -248,13 +248,23 @@ class FittedModel(Value):
         """
         error_model, scores = self.error_model.with_errors_of_new_cells(errors, scatter)
         places = self.places
-        if places is not None and another_section:
-            error_model = error_model.for_another_section(places.extent)
         if places is not None and tables:
             places = places.with_weights_from(tables, scores)
-            if another_section:
-                places = places.with_weights(for_another_section(places.weights))
-        return replace(self, error_model=error_model, places=places)
+        model = replace(self, error_model=error_model, places=places)
+        return model.for_another_section() if another_section else model
+
+    def for_another_section(self) -> Self:
+        """The same model, less sure of itself: for cells of another section than the reference.
+
+        It stays as it is where it was calibrated on such cells.
+        """
+        if self.places is None or self.error_model.calibrated_on == "new":
+            return self
+        return replace(
+            self,
+            error_model=self.error_model.for_another_section(self.places.extent),
+            places=self.places.with_weights(for_another_section(self.places.weights)),
+        )
 
     def calibrated(
         self, X: Matrix, y: NDArray[np.float64], placement: Placement, sections: Any = None

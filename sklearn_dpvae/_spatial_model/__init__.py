@@ -5,5 +5,13 @@
 
 from .answers import Answers
 from .model import CHUNK_SIZE, SpatialModel, as_spatial_model
+from .query_check import QueryCheck, check_query
 
-__all__ = ["CHUNK_SIZE", "Answers", "SpatialModel", "as_spatial_model"]
+__all__ = [
+    "CHUNK_SIZE",
+    "Answers",
+    "QueryCheck",
+    "SpatialModel",
+    "as_spatial_model",
+    "check_query",
+]

@@ -5,7 +5,7 @@ A query that does not fit into memory is read by blocks of rows. Imports the pip
 
 import inspect
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 
 from .._utils.routing import sections_for
-from ..pipeline._steps import transform_by
+from ..pipeline._steps import for_another_section, transform_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,12 +32,16 @@ class Answers:
         Latent means, where they are asked for and the estimator has `transform`.
     missing : ndarray of shape (n_genes,), dtype bool, optional
         Genes of the model that the query was not measured for.
+    query_shift : dict, optional
+        How far each section was moved towards its own statistics, from 0 to 1, where the pipeline
+        decides on that.
     """
 
     coords: NDArray[Any]
     std: NDArray[Any] | None = None
     latents: NDArray[Any] | None = None
     missing: NDArray[np.bool_] | None = None
+    query_shift: dict[Any, float] | None = None
 
 
 def answer(
@@ -84,6 +88,7 @@ def answer(
         X, _ = transform_by(others, X, labels(rows), missing)
         return _ask(final, X, labels(rows), anchors, latents)
 
+    shift = None
     left = missing
     parts: list[Any] = []
     for rows, X in blocks:
@@ -96,12 +101,17 @@ def answer(
     )
     if others and hasattr(others[0], "for_query"):
         keywords = sections_for(others[0], "transform", sections)
+        decides = others[0].query == "auto"
         others[0] = others[0].for_query(together, missing_genes=left, **keywords)
+        shift = others[0].query_shift_ if decides else None
+        if shift is not None and any(shift.values()):
+            final = for_another_section(final)
         if not jointly and all(getattr(step, "pointwise", True) for step in others):
             # What it makes of sparse rows may be dense.
             batches = gen_batches(together.shape[0], parts[0].shape[0])
-            return _joined([finish(together[rows], rows, left) for rows in batches])
-    return finish(together, slice(None), left)
+            answers = _joined([finish(together[rows], rows, left) for rows in batches])
+            return replace(answers, query_shift=shift)
+    return replace(finish(together, slice(None), left), query_shift=shift)
 
 
 def _ask(

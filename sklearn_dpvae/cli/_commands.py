@@ -93,6 +93,20 @@ def predict(arguments: Namespace) -> None:
         )
 
 
+def check(arguments: Namespace) -> None:
+    """Say what a query may expect of a model, without placing it."""
+    model = _load_model(arguments)
+    adata, _ = _open_query(arguments.query)
+    found = dpa.check(
+        model,
+        adata,
+        layer=None if arguments.layer == "X" else arguments.layer or "auto",
+        section_key=_section_key(adata, model, arguments),
+        min_share=arguments.min_share,
+    )
+    print(json.dumps(found.to_dict()) if arguments.json else found)
+
+
 def evaluate(arguments: Namespace) -> None:
     """Score the predictions for a file whose positions are known."""
     model = _load_model(arguments)

@@ -21,6 +21,7 @@ COMMANDS = {
     "demo": "_demo",
     "fit": "_commands",
     "predict": "_commands",
+    "check": "_commands",
     "evaluate": "_commands",
     "tune": "_tune",
     "report": "_report",
@@ -102,6 +103,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_fit(commands)
     _add_predict(commands)
+    _add_check(commands)
     _add_evaluate(commands)
     _add_tune(commands)
     _add_report(commands)
@@ -265,6 +267,13 @@ def _add_predict(commands: Any) -> None:
         help="known positions of some cells: a key of obsm with NaN for the others, or a table "
         "of barcode, x, y",
     )
+    _add_fitted_keys(parser)
+
+
+def _add_check(commands: Any) -> None:
+    parser = _add(commands, "check", "say what a query may expect, before it is placed")
+    _add_model(parser)
+    parser.add_argument("query", metavar="QUERY", help="a query, as for 'predict'")
     _add_fitted_keys(parser)
 
 

@@ -136,7 +136,7 @@ class HeldOut(Value):
         ndarray of shape (n_cells,)
             In tissue units.
         """
-        X = self._without(missing)
+        X = self.without(missing)
         if depths is not None and self.counts:
             X = at_depths(X, depths, np.random.default_rng(_SEED))
         options: dict[str, Any] = {} if missing is None else {"missing_genes": missing}
@@ -169,7 +169,7 @@ class HeldOut(Value):
         """
         X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
         rng = np.random.default_rng(_SEED)
-        own = self._without(missing)
+        own = self.without(missing)
         pool = [own]
         if self.counts:
             pool += [thin(own, np.full(len(self.coords), s), rng) for s in _SHARES[1:]]
@@ -212,7 +212,7 @@ class HeldOut(Value):
         products = np.einsum("ij,ij->i", profiles, expected)
         return np.divide(products, lengths, out=np.full(len(products), -1.0), where=lengths > 0)
 
-    def _without(self, missing: NDArray[np.bool_] | None) -> Any:
+    def without(self, missing: NDArray[np.bool_] | None) -> Any:
         """Expression with zeros for genes that a query lacks."""
         if missing is None or not missing.any():
             return self.X

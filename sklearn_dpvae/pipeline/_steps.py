@@ -72,6 +72,41 @@ def transform_with(
     return X, missing
 
 
+def query_shift(
+    steps: Iterable[tuple[Any, dict[str, Any]]], X: Any, missing: NDArray[np.bool_] | None
+) -> dict[Any, float]:
+    """How far steps that decide by the query move each of its sections; see `SectionScaler`.
+
+    Parameters
+    ----------
+    steps, X, missing
+        See `transform_with`.
+
+    Returns
+    -------
+    dict
+        Empty where no step decides.
+    """
+    steps = list(steps)
+    for number, (step, keywords) in enumerate(steps):
+        if getattr(step, "query", None) == "auto":
+            X, missing = transform_with(steps[:number], X, missing)
+            keywords = keywords | given(step, "query_shift", missing_genes=missing)
+            shift: dict[Any, float] = step.query_shift(X, **keywords)
+            return shift
+    return {}
+
+
+def for_another_section(last: Any) -> Any:
+    """The last step, less sure of itself, if it is a fitted `DPVAESpatialRegressor`."""
+    fitted: Any = getattr(last, "fitted_", None)
+    if not hasattr(fitted, "for_another_section"):
+        return last
+    own = copy.copy(last)
+    own.fitted_ = fitted.for_another_section()
+    return own
+
+
 def transformers(pipeline: Pipeline) -> list[Any]:
     """All steps but the last, without those that pass X through."""
     return [step for _, _, step in pipeline._iter(with_final=False)]
@@ -119,8 +154,12 @@ def call_last_step(
         if len(shape) != 2:
             raise ValueError(f"X must be a matrix of cells and genes, got the shape {shape}.")
         mask = check_missing_genes(missing, shape[1])
-    X, _ = transform_with(zip(transformers(pipeline), keywords, strict=True), X, mask)
+    steps = list(zip(transformers(pipeline), keywords, strict=True))
     last = pipeline._final_estimator
+    says_how_sure = method in ("predict_places", "predict_radius") or of_last.get("return_std")
+    if says_how_sure and any(query_shift(steps, X, mask).values()):
+        last = for_another_section(last)
+    X, _ = transform_with(steps, X, mask)
     if last == "passthrough":
         return X
     of_last = {**(defaults or {}), **of_last}

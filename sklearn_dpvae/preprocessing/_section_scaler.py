@@ -292,15 +292,17 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         -------
         SectionScaler
             Fitted, with ``query="same_section"`` and the statistics that `transform` would use.
+            Its attribute `query_shift_` is what `query_shift` returns.
         """
         check_is_fitted(self)
         checked = check_matrix(X, self)
         codes, labels = check_sections(sections, checked.shape[0])
-        means, scales, _ = self._tables_for(
+        means, scales, shares = self._tables_for(
             checked, codes, labels if sections is not None else None, self._missing(missing_genes)
         )
         own = copy.copy(self)
         own.query = "same_section"
+        own.query_shift_ = dict(zip(labels.tolist(), shares.tolist(), strict=True))
         own.sections_, own.section_means_, own.section_scales_ = labels, means, scales
         if sections is None:
             own.mean_, own.scale_ = means[0], scales[0]
