@@ -88,8 +88,18 @@ class FittedModel(Value):
             Posterior means, averaged over the networks in the pose of the first.
         disagreement : ndarray of shape (n_cells,)
             In latent units.
+
+        Raises
+        ------
+        ValueError
+            If values of X are beyond all bounds.
         """
-        return average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
+        mean, apart = average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
+        if not np.isfinite(mean).all():
+            raise ValueError(
+                "X holds values so large that latents are infinite. Pass values as in the fit."
+            )
+        return mean, apart
 
     def place(
         self,
