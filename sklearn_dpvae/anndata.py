@@ -442,7 +442,8 @@ def _warn_of_doubts(model: SpatialModel, X: Any, known: dict[str, Any]) -> None:
         doubts = check_query(model, X, **known, min_share=0.0).warnings
     if doubts:
         warnings.warn(
-            f"positions should not be trusted: {doubts[0]}. sklearn_dpvae.anndata.check says more.",
+            f"positions should not be trusted: {doubts[0]}. "
+            "sklearn_dpvae.anndata.check says more.",
             UserWarning,
             stacklevel=3,
         )

@@ -231,6 +231,29 @@ def test_silent_server_times_out(server, tmp_path, monkeypatch):
             download(url, tmp_path / "file")
 
 
+@pytest.mark.parametrize("fault", [None, "no length"])
+def test_a_file_beyond_all_sizes_is_refused(server, content, tmp_path, monkeypatch, fault):
+    monkeypatch.setattr(_download, "LARGEST", 100_000)
+    server.faults = [fault] * 9
+    with pytest.raises(OSError, match="100,000"):
+        download(f"{server.url}/file", tmp_path / "file")
+    assert not (tmp_path / "file").exists()
+    if fault is None:
+        assert not (tmp_path / "file.part").exists()
+
+
+@pytest.mark.parametrize("hops", [["https://a/f", "http://b/f"], ["http://b/f", "https://a/f"]])
+def test_a_redirection_to_plain_http_is_refused(hops):
+    first, last = (SimpleNamespace(url=url, history=[]) for url in hops)
+    last.history = [first]
+    downloader = _download._Downloader(None, None, False)
+    with pytest.raises(OSError, match="sent https://a/f on to http://b/f, which is not https"):
+        downloader._check_scheme("https://a/f", last)
+    downloader._check_scheme("http://b/f", last)
+    last.url = first.url = "https://a/f"
+    downloader._check_scheme("https://a/f", last)
+
+
 def test_progress_goes_to_stderr(server, content, tmp_path, capsys):
     download(f"{server.url}/file", tmp_path / "file.h5", verbose=True)
     out, err = capsys.readouterr()

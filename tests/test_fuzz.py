@@ -12,7 +12,7 @@ pytest.importorskip("pandas")
 pytest.importorskip("anndata")
 from fuzzing import CALLS, TINY, Call, Unclear, check
 
-from sklearn_dpvae import DPVAESpatialRegressor
+from sklearn_dpvae import DPVAESpatialRegressor, SpatialModel
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs SIGALRM")
 
@@ -132,3 +132,24 @@ def test_what_is_no_array_is_named(argument, bad):
     given = {"X": rng.normal(size=(9, 3)), "y": rng.normal(size=(9, 2))} | {argument: bad}
     with pytest.raises((TypeError, ValueError), match=argument):
         DPVAESpatialRegressor(**TINY).fit(**given)
+
+
+@pytest.mark.parametrize("mask", [lambda X: X, lambda X, coords, more: X, lambda: None])
+def test_masks_of_the_wrong_signature_are_named(mask):
+    rng = np.random.default_rng(0)
+    model = DPVAESpatialRegressor(**TINY, mask=mask)
+    with pytest.raises(TypeError, match=r"mask must be a function of \(X, coords\), got"):
+        model.fit(rng.normal(size=(9, 3)), rng.normal(size=(9, 2)))
+
+
+def test_queries_beyond_all_bounds_are_named():
+    rng = np.random.default_rng(0)
+    X, coords = rng.normal(size=(9, 3)), rng.normal(size=(9, 2))
+    model = DPVAESpatialRegressor(**TINY).fit(X, coords)
+    with pytest.raises(ValueError, match="X holds values so large"):
+        model.predict(X * 1e307 * 1.5)
+
+
+def test_a_model_without_genes_is_named():
+    with pytest.raises(ValueError, match="genes must be a list of names, got None"):
+        SpatialModel(DPVAESpatialRegressor(), None)

@@ -101,8 +101,18 @@ class FittedModel(Value):
             Posterior means, averaged over the networks in the pose of the first.
         disagreement : ndarray of shape (n_cells,)
             In latent units.
+
+        Raises
+        ------
+        ValueError
+            If values of X are beyond all bounds.
         """
-        return average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
+        mean, apart = average_in_common_pose(self.encoder.pose, encode_members(self.encoder, X))
+        if not np.isfinite(mean).all():
+            raise ValueError(
+                "X holds values so large that latents are infinite. Pass values as in the fit."
+            )
+        return mean, apart
 
     def sample(self, X: Matrix, n_samples: int, rng: np.random.RandomState) -> NDArray[np.float64]:
         """Samples of the posterior of cells, each by one network that is drawn for it.

@@ -118,9 +118,10 @@ class SpatialModel(FurtherMethods):
             if given is not None:
                 with naming(name):
                     object.__setattr__(self, name, np.asarray(given).astype(str))
-        if self.genes.ndim != 1:
+        if self.genes is None or self.genes.ndim != 1:
             raise ValueError(
-                f"genes must be a list of names, got an array of shape {self.genes.shape}."
+                "genes must be a list of names, got "
+                f"{None if self.genes is None else f'an array of shape {self.genes.shape}'}."
             )
         repeated = make_unique(self.genes)[1]
         if repeated:

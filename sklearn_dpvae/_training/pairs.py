@@ -3,7 +3,9 @@
 Imports the masks.
 """
 
+from contextlib import suppress
 from dataclasses import dataclass
+from inspect import signature
 
 import numpy as np
 import scipy.sparse as sp
@@ -119,7 +121,7 @@ def build_mask(mask, X, coords, codes, labels) -> EdgeMask | GroupMask | None:
     blocks, groups, n_groups = [], np.full(len(coords), -1), 0
     for code in range(len(labels)):
         rows = np.flatnonzero(codes == code)
-        answer = mask(X[rows], coords[rows])
+        answer = _ask(mask, X[rows], coords[rows])
         if isinstance(mask, ClusterMask):
             _, own = np.unique(answer, return_inverse=True)
             groups[rows] = own + n_groups
@@ -130,6 +132,18 @@ def build_mask(mask, X, coords, codes, labels) -> EdgeMask | GroupMask | None:
     if isinstance(mask, ClusterMask):
         return GroupMask(groups, mask.pairs == "between")
     return _edge_mask(blocks, len(coords))
+
+
+def _ask(mask, X, coords):
+    """The mask of a section, by a callable that takes both arguments."""
+    with suppress(ValueError):  # Of callables that do not tell what they take.
+        try:
+            signature(mask).bind(X, coords)
+        except TypeError as error:
+            raise TypeError(
+                f"mask must be a function of (X, coords), got {mask!r} ({error})."
+            ) from error
+    return mask(X, coords)
 
 
 def _check_weights(matrix, n_cells, section=None) -> sp.coo_matrix:

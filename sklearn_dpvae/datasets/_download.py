@@ -20,6 +20,7 @@ from .._utils.optional import import_optional
 CHUNK = 1 << 13  # Bytes read at a time. A broken transfer loses less than this.
 RETRIES = 3
 TIMEOUT = 30.0  # Seconds without a byte.
+LARGEST = 4 << 30  # Bytes of a file; a server cannot fill the disk.
 
 # The hashes of the files of a folder, as they were when they first arrived.
 HASHES = "sha256.json"
@@ -54,7 +55,8 @@ def download(url: str, target: Path, *, verbose: bool = False) -> Path:
     ValueError
         If the server's file is not the one that was downloaded before.
     OSError
-        If the server refuses, or the file cannot be written.
+        If the server refuses, redirects from https to http or sends too much, or the file cannot
+        be written.
     ImportError
         If a package of the extra ``fetch`` is missing.
     """
@@ -116,6 +118,7 @@ class _Downloader:
         headers = {"User-Agent": "sklearn-dpvae", "Accept-Encoding": "identity"}
         headers |= self._range()
         with self.requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
+            self._check_scheme(url, response)
             self._check_status(response)
             self._copy(response)
         os.replace(self.part, output_file)
@@ -132,6 +135,13 @@ class _Downloader:
         if not start or not validator or validator.startswith("W/"):
             return {}
         return {"Range": f"bytes={start}-", "If-Range": validator}
+
+    def _check_scheme(self, url: str, response: Any) -> None:
+        """Refuse a redirection from https to what anyone on the way can change."""
+        hops = [*(hop.url for hop in response.history), response.url]
+        plain = [hop for hop in hops if not hop.lower().startswith("https:")]
+        if url.lower().startswith("https:") and plain:
+            raise OSError(f"the server sent {url} on to {plain[0]}, which is not https. Refused.")
 
     def _check_status(self, response: Any) -> None:
         """Raise what pooch retries if trying again may help, and another error if not."""
@@ -152,6 +162,10 @@ class _Downloader:
         start = self.part.stat().st_size if resumed else 0
         length = response.headers.get("Content-Length")
         size = None if length is None else start + int(length)
+        if size is not None and size > LARGEST:
+            raise OSError(
+                f"{response.url} has {size:,} bytes, more than the {LARGEST:,} that are accepted."
+            )
         validator = response.headers.get("ETag") or response.headers.get("Last-Modified")
         _validator(self.part).write_text(json.dumps(validator), encoding="utf-8")
         with (
@@ -167,6 +181,10 @@ class _Downloader:
         ):
             for chunk in response.iter_content(CHUNK):
                 bar.update(file.write(chunk))
+                if file.tell() > LARGEST:
+                    raise OSError(
+                        f"{response.url} has more than the {LARGEST:,} bytes that are accepted."
+                    )
         arrived = self.part.stat().st_size
         if size is not None and arrived != size:
             raise self.requests.ConnectionError(f"{arrived:,} of {size:,} bytes arrived")

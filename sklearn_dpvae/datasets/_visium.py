@@ -14,7 +14,7 @@ from pathlib import Path
 from sklearn.utils import Bunch
 
 from .._utils.optional import import_optional
-from ._download import discard, download
+from ._download import LARGEST, discard, download
 from ._readers import read_sections
 
 # Replaced by the tests.
@@ -162,6 +162,9 @@ def _unpack(archive: Path, folder: Path) -> None:
         try:
             with gzip.open(archive) as stream:
                 with tarfile.open(fileobj=stream) as tar:
+                    size = sum(member.size for member in tar)
+                    if size > LARGEST:
+                        raise tarfile.TarError(f"its files have {size:,} bytes")
                     # The filter refuses members that would land elsewhere.
                     tar.extractall(scratch, filter="data")
                 # The checksum is at the very end, which tar does not read.

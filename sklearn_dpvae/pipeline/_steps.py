@@ -233,7 +233,7 @@ def located_rows(y: ArrayLike) -> NDArray[np.intp] | None:
     """
     try:
         coords = np.asarray(y, dtype=np.float64)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         return None
     if coords.ndim == 0 or not np.isnan(coords).any():
         return None
