@@ -3,6 +3,7 @@
 import json
 import re
 
+import joblib
 import numpy as np
 import pytest
 from benchmark_sections import write_sections
@@ -16,6 +17,7 @@ from sklearn_dpvae.paper import _fits, _geometry, _models, _sections
 from sklearn_dpvae.paper._sections import fetch_sections, read_folder, simulated
 from sklearn_dpvae.paper._study import Job, Settings, Study
 from sklearn_dpvae.pipeline import SpatialPipeline
+from sklearn_dpvae.preprocessing import LogNormalizer
 
 TINY = Settings(
     n_seeds=2,
@@ -116,6 +118,17 @@ def test_a_vae_does_not_look_at_positions(study):
         assert regressor.distance_weight == regressor.alignment_weight == 0
         # Figure 7 draws the distance term all the same.
         assert regressor.history_[-1]["distance"] > 0
+
+
+def test_keys_of_the_cache_do_not_change_with_use(study):
+    section = study.sections[0]
+    jobs = [study.job(section, "paper", 0), Job("whole", len, (section,))]
+    before = [joblib.hash(job.arguments) for job in jobs]
+    for X in (section.X, jobs[0].arguments[2]):
+        LogNormalizer().fit_transform(X)
+        assert X.has_canonical_format
+    assert [joblib.hash(job.arguments) for job in jobs] == before
+    assert joblib.hash(study.job(section, "paper", 0).arguments) == before[0]
 
 
 def test_three_anchors_fix_the_plane(study):

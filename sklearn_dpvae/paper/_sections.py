@@ -37,11 +37,24 @@ class Section:
     coords: NDArray[np.float64]
     genes: NDArray[np.str_]
 
+    def counts(self, rows: NDArray[np.intp]) -> sp.csr_matrix:
+        """Counts of some cells."""
+        return _canonical(self.X[rows])
+
     def split(self, seed: int) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         """Cells to fit on and cells to hold out, drawn at random."""
         order = np.random.RandomState(seed).permutation(len(self.coords))
         n_held_out = round(_HELD_OUT * len(order))
         return np.sort(order[n_held_out:]), np.sort(order[:n_held_out])
+
+
+def _canonical(X: sp.csr_matrix) -> sp.csr_matrix:
+    """The same matrix, with all that scipy notes of its order.
+
+    scipy notes it at the first use, and caches take a matrix with a note for another one.
+    """
+    X.sum_duplicates()
+    return X
 
 
 def read_folder(folder: Path, max_cells: int, min_cells: int) -> list[Section]:
@@ -103,7 +116,9 @@ def _with_enough_cells(
         return []
     if len(kept) > max_cells:
         kept = np.sort(np.random.RandomState(0).permutation(kept)[:max_cells])
-    return [Section(name, file, X[kept], data.coords[rows[kept]], np.asarray(data.genes))]
+    return [
+        Section(name, file, _canonical(X[kept]), data.coords[rows[kept]], np.asarray(data.genes))
+    ]
 
 
 def simulated(n_sections: int, n_cells: int, n_genes: int) -> list[Section]:
@@ -111,7 +126,13 @@ def simulated(n_sections: int, n_cells: int, n_genes: int) -> list[Section]:
     tissue = make_tissue(n_cells * n_sections, n_genes, n_sections=n_sections, random_state=0)
     X = sp.csr_matrix(tissue.X)
     return [
-        Section(str(label), "simulated", X[rows], tissue.coords[rows], np.asarray(tissue.genes))
+        Section(
+            str(label),
+            "simulated",
+            _canonical(X[rows]),
+            tissue.coords[rows],
+            np.asarray(tissue.genes),
+        )
         for label in np.unique(tissue.sections)
         for rows in [np.flatnonzero(tissue.sections == label)]
     ]

@@ -171,9 +171,9 @@ class Study:
             (
                 recipe,
                 self.params(recipe, seed, **params),
-                section.X[fitted],
+                section.counts(fitted),
                 section.coords[fitted],
-                section.X[held_out],
+                section.counts(held_out),
             ),
         )
 
