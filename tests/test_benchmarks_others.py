@@ -315,10 +315,13 @@ def test_uncertainty_benchmark(folder, monkeypatch, capsys):
     quick(uncertainty, monkeypatch, n_estimators=2, max_epochs=20)
     uncertainty.main([str(folder), "--seeds", "1"])
     [rows] = tables(capsys.readouterr().out)
-    assert [row["section"] for row in rows] == ["pair", "single"]
+    next_section = "pair:section_1 > section_2"
+    names = ["pair:section_1", "pair:section_2", next_section, "single"]
+    assert [row["section"] for row in rows] == names
     for row in rows:
         shares = {name: float(cell.split()[0]) for name, cell in row.items() if name != "section"}
         assert 0 <= shares["50 %"] <= shares["80 %"] <= shares["95 %"] <= 1
+        assert 0 <= shares["50 % half"] <= shares["80 % half"] <= shares["95 % half"] <= 1
         assert shares["50 % calibrated"] > 0.2
         assert shares["95 % calibrated"] > 0.7
 

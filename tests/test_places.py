@@ -22,7 +22,7 @@ from sklearn_dpvae._fitted.place_model import moved_to, without_small
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.places import PlaceDistribution, areas_of, spacing_of
 
-QUICK = {"n_estimators": 4, "hidden_layer_sizes": (32,), "max_epochs": 30, "random_state": 0}
+QUICK = {"n_estimators": 5, "hidden_layer_sizes": (32,), "max_epochs": 30, "random_state": 0}
 
 
 def grid(nx, ny, step=1.0):
@@ -258,7 +258,8 @@ def test_regions_hold_what_they_say(mirrored):
     own = nearest_places(coords, places.locations)
     for level in (0.5, 0.8, 0.95):
         inside = places.region(level)[np.arange(len(own)), own]
-        assert np.mean(inside) == pytest.approx(level, abs=0.12)
+        # One network, which places the cells that tell the powers, errs more than five together.
+        assert level - 0.08 < np.mean(inside) < level + 0.18
     gain = places.log_density(coords) - places.log_density_of_uniform(coords)
     assert gain.mean() > 1.0
 
