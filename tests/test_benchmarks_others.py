@@ -283,6 +283,7 @@ def quick(module, monkeypatch, **params):
     monkeypatch.setattr(module, "make_spatial_pipeline", lambda **k: made(**k | params))
 
 
+@pytest.mark.filterwarnings("ignore:.*of the model's 60 genes")
 def test_missing_genes_benchmark(folder, tmp_path, monkeypatch, capsys):
     quick(missing_genes, monkeypatch, n_estimators=1, max_epochs=20)
     output = tmp_path / "missing.json"

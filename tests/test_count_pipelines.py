@@ -52,6 +52,6 @@ def test_selected_components_are_not_taken_for_genes(tissue):
 def test_the_users_own_counts_are_explained(tissue, name):
     """They replace the counts of the selected genes, by either name of the argument."""
     own = tissue.X[:, ::2].toarray()
-    pipe = make_spatial_pipeline(n_top_genes=20, n_spatial_components=8, **QUICK)
+    pipe = make_spatial_pipeline(n_top_genes=20, n_spatial_components=8, n_thinned=0, **QUICK)
     pipe.fit(tissue.X, tissue.coords, **{name: own})
     assert_same_model(pipe["dpvae"], by_hand(pipe, tissue.X, tissue.coords, own))

@@ -106,9 +106,9 @@ def test_a_fold_of_a_large_reference_is_fitted_on_a_part_of_it(monkeypatch):
     sizes = []
     fit = DPVAESpatialRegressor.fit
 
-    def counting_fit(self, X, y, **labels):
+    def counting_fit(self, X, y, views=None, **labels):
         sizes.append(len(X))
-        return fit(self, X, y, **labels)
+        return fit(self, X, y, views=views, **labels)
 
     monkeypatch.setattr(DPVAESpatialRegressor, "fit", counting_fit)
     model = make(max_epochs=3).fit(tissue.X, tissue.coords, sections=tissue.sections)

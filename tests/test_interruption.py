@@ -336,6 +336,7 @@ def record_and_call(numbers, name):
     return wrapped
 
 
+@pytest.mark.filterwarnings("ignore:section.h5ad is taken for one section")
 def test_the_command_goes_on_from_its_checkpoint(tissue, tmp_path, monkeypatch, capsys):
     anndata = pytest.importorskip("anndata")
     monkeypatch.chdir(tmp_path)
@@ -460,6 +461,7 @@ def test_an_interrupt_in_the_calibration_keeps_the_model(tissue, monkeypatch):
 
 
 @pytest.mark.parametrize("size", [None, 10_000], ids=["closed", "full"])
+@pytest.mark.filterwarnings("ignore:section.h5ad is taken for one section")
 def test_a_result_that_cannot_be_written_is_named(tissue, tmp_path, monkeypatch, capfd, size):
     """The disk is full in the middle of a file, by a limit that the system puts on its size."""
     resource = pytest.importorskip("resource")

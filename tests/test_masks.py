@@ -228,7 +228,7 @@ def test_batches_hold_enough_pairs_and_only_cells_of_their_member():
         batches = Batches(data, rows, 128, seed=0)
         built = build("knn", X, coords)
         index = []
-        batches.take = lambda rows, _, index=index: index.append(rows)
+        batches.take = lambda rows, *_, index=index: index.append(rows)
         list(batches)
         assert len(index) == batches.n_batches == 19
         for batch in index:

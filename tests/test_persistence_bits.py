@@ -93,6 +93,7 @@ np.save(sys.argv[1] + "/found.npy", sklearn_dpvae.load(sys.argv[1] + "/model.dpv
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.stem for path in FILES])
+@pytest.mark.filterwarnings("ignore:steps before the last were chosen")
 def test_predictions_for_a_real_section_are_the_same_bytes(path, tmp_path):
     """Counts as integers in CSR: after each way to a file and back, and after another fit."""
     adata = pytest.importorskip("anndata").read_h5ad(path)

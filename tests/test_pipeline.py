@@ -233,6 +233,7 @@ def test_missing_genes_count_as_the_mean_and_not_as_silent():
 
 
 @pytest.mark.filterwarnings("ignore:.*of the weight, are missing")
+@pytest.mark.filterwarnings("ignore:steps before the last were chosen")
 def test_missing_genes_follow_the_selection(tissue):
     """As if each step were told by hand."""
     pipe = quick().fit(tissue.X, tissue.coords, sections=tissue.sections)

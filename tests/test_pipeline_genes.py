@@ -27,6 +27,8 @@ def panel():
     return pipeline.fit(TISSUE.X, TISSUE.coords, genes=GENES, query_genes=PANEL[::-1])
 
 
+@pytest.mark.filterwarnings("ignore:steps before the last were chosen")
+@pytest.mark.filterwarnings("ignore:the networks were trained on every cell")
 def test_fit_on_the_genes_of_the_query_is_fit_on_their_columns(panel):
     columns = make_spatial_pipeline(**FAST).fit(TISSUE.X[:, ::2], TISSUE.coords)
     expected = columns.predict(TISSUE.X[:, ::2])

@@ -74,6 +74,7 @@ def test_seed_dtype_and_the_callers_generators(tissue, X):
 
 
 @pytest.mark.parametrize("routing", [False, True])
+@pytest.mark.filterwarnings("ignore:5 of the model's 60 genes")
 def test_pipelines_hand_on_labels_and_missing_genes(tissue, routing):
     with sklearn.config_context(enable_metadata_routing=routing):
         pipe = make_spatial_pipeline(

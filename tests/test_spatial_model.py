@@ -170,6 +170,7 @@ def test_an_anndata_is_sent_on(model, tissue):
         model.predict(anndata.AnnData(tissue.X))
 
 
+@pytest.mark.filterwarnings("ignore:steps before the last were chosen")
 def test_further_methods_are_those_of_the_pipeline(model, pipeline, tissue):
     order = np.random.default_rng(0).permutation(60)
     X, names = tissue.X[:, order], {"genes": tissue.genes[order], "sections": tissue.sections}

@@ -179,8 +179,9 @@ def check_query(
         raise ValueError("the query has no cells to check.")
     rows = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _MOST_CELLS)).astype(np.intp))
     labels = None if sections is None else np.asarray(sections)[rows]
-    some = in_memory(X)
-    some = some.iloc[rows] if hasattr(some, "iloc") else some[rows]
+    # Rows first: a backed or lazy matrix may not fit in memory.
+    some = X.tocsr() if sparse.issparse(X) else X if hasattr(X, "shape") else np.asarray(X)
+    some = some.iloc[rows] if hasattr(some, "iloc") else in_memory(some[rows])
     given = some if sparse.issparse(some) else np.asarray(some)
     values = kind_of_values(given)
     aligned, missing = model.align(some, names, gene_ids=gene_ids, min_share=min_share)

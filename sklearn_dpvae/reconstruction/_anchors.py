@@ -133,7 +133,7 @@ def _check_coords(given: ArrayLike, n_anchors: int, n_dims: int | None) -> NDArr
             f"anchors have {coords.shape[1]} coordinates but n_components={n_dims}. Pass "
             f"anchors of {n_dims} columns or n_components={coords.shape[1]}."
         )
-    if coords.size and np.abs(coords).max() > LARGEST_POSITION:
+    if coords.size and float(np.abs(coords).max()) > LARGEST_POSITION:
         raise ValueError(
             f"anchors lie as far out as {np.abs(coords).max():g}, and squares of such numbers are "
             "no floating-point numbers. Pass positions in another unit."
