@@ -26,6 +26,7 @@ from ._spatial_model import (
 from ._spatial_model.layers import layer_of_query, warn_of_logarithms
 from ._utils.matrix import in_memory
 from ._utils.routing import routing_is_on, takes
+from ._utils.searches import best_of
 from .datasets import read_sections
 from .datasets._containers import add_shapes, is_spatialdata, pick_table, table_of
 from .datasets._gene_matching import quote
@@ -434,14 +435,12 @@ def check(
 
 def _warn_of_doubts(model: SpatialModel, X: Any, known: dict[str, Any]) -> None:
     """Warn in one line where `check` would not trust positions, if enough cells can tell."""
-    pipeline = getattr(model.pipeline, "best_estimator_", model.pipeline)
+    pipeline = best_of(model.pipeline)
     if not hasattr(pipeline, "held_out_") or X.shape[0] < _CELLS_TO_DOUBT:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `predict` says the same.
-        check = check_query(model, X, **known, min_share=0.0)
-    # `predict` itself names values on another scale.
-    doubts = [doubt for doubt in check.warnings if not doubt.startswith("the query holds ")]
+        doubts = check_query(model, X, **known, min_share=0.0).doubts
     if doubts:
         warnings.warn(
             f"positions should not be trusted: {doubts[0]}. "

@@ -92,8 +92,8 @@ def test_a_query_of_the_same_kind_is_trusted(model):
 
 def test_less_depth_and_fewer_genes_raise_the_expected_error(model):
     whole = check_query(model, TISSUE.X[QUERY], GENES)
-    shallow = check_query(model, thin(TISSUE.X[QUERY], np.full(200, 0.05),
-                                      np.random.default_rng(0)), GENES)  # fmt: skip
+    thinned = thin(TISSUE.X[QUERY], np.full(200, 0.05), np.random.default_rng(0))
+    shallow = check_query(model, thinned, GENES)
     assert shallow.depth == pytest.approx(0.05 * whole.depth, rel=0.2)
     assert shallow.expected_error > 1.3 * whole.expected_error
     with pytest.warns(UserWarning, match="missing in the query"):

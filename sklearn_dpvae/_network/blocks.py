@@ -66,28 +66,32 @@ class GaussianHead(nn.Module):
         return mean, log_var.clamp(*_LOG_VAR_RANGE)
 
 
+def gaussian_net(
+    n_members: int, n_inputs: int, n_hidden: int, n_components: int, **hidden: Any
+) -> nn.Sequential:
+    """One hidden layer and a Gaussian head: a diagonal Gaussian given the input."""
+    return nn.Sequential(
+        hidden_layers(n_members, n_inputs, (n_hidden,), **hidden),
+        GaussianHead(n_members, n_hidden, n_components),
+    )
+
+
 class Level(nn.Module):
     """One step of a hierarchy: q(z_up | z) on the way up and p(z | z_up) on the way down."""
-
-    @property
-    def posterior(self) -> GaussianHead:
-        """The head of what is inferred."""
-        head: GaussianHead = self.up[-1]  # type: ignore[assignment]
-        return head
 
     up: nn.Sequential
     down: nn.Sequential
 
     def __init__(self, n_members: int, n_components: int, n_up: int, n_hidden: int, **shared: Any):
         super().__init__()
-        self.up = nn.Sequential(
-            hidden_layers(n_members, n_components, (n_hidden,), **shared),
-            GaussianHead(n_members, n_hidden, n_up),
-        )
-        self.down = nn.Sequential(
-            hidden_layers(n_members, n_up, (n_hidden,), **shared),
-            GaussianHead(n_members, n_hidden, n_components),
-        )
+        self.up = gaussian_net(n_members, n_components, n_hidden, n_up, **shared)
+        self.down = gaussian_net(n_members, n_up, n_hidden, n_components, **shared)
+
+    @property
+    def posterior(self) -> GaussianHead:
+        """The head of what is inferred."""
+        head: GaussianHead = self.up[-1]  # type: ignore[assignment]
+        return head
 
 
 class DenoisingLevel(nn.Module):
@@ -102,14 +106,8 @@ class DenoisingLevel(nn.Module):
 
     def __init__(self, n_members: int, n_components: int, n_up: int, n_hidden: int, **shared: Any):
         super().__init__()
-        self.infer = nn.Sequential(
-            hidden_layers(n_members, n_hidden + n_up, (n_hidden,), **shared),
-            GaussianHead(n_members, n_hidden, n_components),
-        )
-        self.down = nn.Sequential(
-            hidden_layers(n_members, n_up, (n_hidden,), **shared),
-            GaussianHead(n_members, n_hidden, n_components),
-        )
+        self.infer = gaussian_net(n_members, n_hidden + n_up, n_hidden, n_components, **shared)
+        self.down = gaussian_net(n_members, n_up, n_hidden, n_components, **shared)
 
     @property
     def posterior(self) -> GaussianHead:

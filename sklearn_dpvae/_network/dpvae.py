@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from .blocks import DenoisingLevel, GaussianHead, Level, hidden_layers
+from .blocks import DenoisingLevel, GaussianHead, Level, gaussian_net, hidden_layers
 from .inputs import StandardizedCounts
 from .layers import FLOAT
 from .likelihoods import LIKELIHOODS
@@ -67,12 +67,9 @@ class InferredLibrary(nn.Module):
 
     def __init__(self, n_members: int, n_outputs: int, n_hidden: int, activation: str):
         super().__init__()
-        self.posterior = nn.Sequential(
-            # Normalized layers would hardly see how many counts there are.
-            hidden_layers(
-                n_members, n_outputs, (n_hidden,), activation=activation, layer_norm=False
-            ),
-            GaussianHead(n_members, n_hidden, 1),
+        # Normalized layers would hardly see how many counts there are.
+        self.posterior = gaussian_net(
+            n_members, n_outputs, n_hidden, 1, activation=activation, layer_norm=False
         )
         # Mean and log-variance of the logarithm.
         self.register_buffer("prior", torch.zeros(2))

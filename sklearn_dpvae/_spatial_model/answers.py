@@ -15,6 +15,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 
 from .._utils.routing import sections_for
+from .._utils.searches import best_of
 from ..pipeline._steps import for_another_section, transform_by
 
 
@@ -72,7 +73,7 @@ def answer(
     latents : bool
         Whether latents are asked for.
     """
-    pipeline = getattr(pipeline, "best_estimator_", pipeline)  # of a search
+    pipeline = best_of(pipeline)
     steps = [step for _, step in pipeline.steps] if isinstance(pipeline, Pipeline) else [pipeline]
     *transformers, final = (step for step in steps if step not in (None, "passthrough"))
     alone = [getattr(step, "pointwise", True) for step in transformers]

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from .. import __version__
 from .._utils.matrix import in_memory
 from .._utils.routing import given
+from .._utils.searches import best_of
 from ..datasets._genes import MIN_SHARE
 from ..places import PlaceDistribution
 
@@ -192,7 +193,7 @@ class FurtherMethods:
         **arguments: Any,
     ) -> Any:
         """Call a method of the pipeline with its genes, and say which of them are missing."""
-        pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
+        pipeline = best_of(self.pipeline)
         names: Any = getattr(X, "columns", self.genes) if genes is None else genes
         aligned, missing = self.align(in_memory(X), names, gene_ids=gene_ids, min_share=min_share)
         call = getattr(pipeline, method)

@@ -22,6 +22,7 @@ from .._fitted.counts import median_library_size
 from .._utils.arrays import naming
 from .._utils.counts import kind_of_values
 from .._utils.matrix import in_memory
+from .._utils.searches import best_of
 from .._utils.validation import check_sections, find_labels
 from ..datasets._gene_matching import quote
 from ..datasets._genes import MIN_SHARE, find_columns, make_unique, take_columns
@@ -183,7 +184,7 @@ class SpatialModel(FurtherMethods):
     @property
     def sections(self) -> NDArray[Any] | None:
         """Labels of the sections of the reference; None where the last step keeps none."""
-        pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
+        pipeline = best_of(self.pipeline)
         final = pipeline.steps[-1][1] if isinstance(pipeline, Pipeline) else pipeline
         return getattr(final, "sections_", None)
 
@@ -193,7 +194,7 @@ class SpatialModel(FurtherMethods):
         A query that is z-scored by its own statistics is said to be another section.
         """
         known = self.sections
-        pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
+        pipeline = best_of(self.pipeline)
         steps = transformers(pipeline) if isinstance(pipeline, Pipeline) else []
         own_statistics = any(getattr(step, "query", None) == "new_section" for step in steps)
         if known is None or len(known) < 2 or own_statistics:
@@ -212,7 +213,7 @@ class SpatialModel(FurtherMethods):
     @property
     def gene_weights(self) -> NDArray[np.float64]:
         """Share of each gene in what the last step sees; see `sklearn_dpvae.inspection`."""
-        pipeline = getattr(self.pipeline, "best_estimator_", self.pipeline)
+        pipeline = best_of(self.pipeline)
         if not isinstance(pipeline, Pipeline):
             return np.full(self.n_genes, 1 / self.n_genes)
         return gene_weights(pipeline, self.n_genes)

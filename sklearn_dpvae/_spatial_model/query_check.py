@@ -10,9 +10,10 @@ from sklearn.pipeline import Pipeline
 
 from .._utils.counts import kind_of_values, library_sizes
 from .._utils.matrix import in_memory
+from .._utils.searches import best_of
 from ..datasets._genes import MIN_SHARE
 from ..pipeline._held_out import HeldOut
-from ..pipeline._steps import keywords_of, query_shift, transformers
+from ..pipeline._steps import keywords_of, transform_and_shift, transformers
 from .model import SpatialModel, as_spatial_model
 
 # Cells of a query that are looked at.
@@ -61,8 +62,6 @@ class QueryCheck:
         The same of held-out cells as they are.
     guess_error : float
         The same if all cells were put into the middle of the tissue.
-    warnings : tuple of str
-        Reasons not to trust positions; empty where there are none.
     """
 
     n_cells: int
@@ -78,7 +77,34 @@ class QueryCheck:
     expected_error: float
     reference_error: float
     guess_error: float
-    warnings: tuple[str, ...]
+
+    @property
+    def on_another_scale(self) -> bool:
+        """Whether the model expects counts and the query holds something else."""
+        return self.expected_values == "counts" and self.values != "counts"
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Reasons not to trust positions; empty where there are none."""
+        scale = f"the query holds {self.values} where the model expects counts"
+        return ((scale,) if self.on_another_scale else ()) + self.doubts
+
+    @property
+    def doubts(self) -> tuple[str, ...]:
+        """Those of the reasons that `predict` does not name by itself: all but the scale."""
+        found = []
+        if self.weight_missing > _MOST_MISSING:
+            found.append(f"genes with {self.weight_missing:.0%} of the model's weight are missing")
+        if self.unlike > _MOST_UNLIKE:
+            found.append(f"{self.unlike:.0%} of the cells do not resemble the reference")
+        error = self.expected_error
+        if error > _NEARLY_A_GUESS * self.guess_error and error > 1.2 * self.reference_error:
+            found.append(
+                f"cells of the reference that are as shallow and lack the same genes are placed "
+                f"with an error of {error:.3g}, where the middle of the tissue has "
+                f"{self.guess_error:.3g}"
+            )
+        return tuple(found)
 
     @property
     def trusted(self) -> bool:
@@ -87,7 +113,7 @@ class QueryCheck:
 
     def to_dict(self) -> dict[str, Any]:
         """All values, with None in place of NaN, as JSON takes them."""
-        plain = asdict(self) | {"trusted": self.trusted}
+        plain = asdict(self) | {"warnings": self.warnings, "trusted": self.trusted}
         return {
             name: None if isinstance(value, float) and np.isnan(value) else value
             for name, value in plain.items()
@@ -182,11 +208,9 @@ def check_query(
     # Rows first: a backed or lazy matrix may not fit in memory.
     some = X.tocsr() if sparse.issparse(X) else X if hasattr(X, "shape") else np.asarray(X)
     some = some.iloc[rows] if hasattr(some, "iloc") else in_memory(some[rows])
-    given = some if sparse.issparse(some) else np.asarray(some)
-    values = kind_of_values(given)
+    values = kind_of_values(in_memory(some))
     aligned, missing = model.align(some, names, gene_ids=gene_ids, min_share=min_share)
-    aligned = aligned if sparse.issparse(aligned) else np.asarray(aligned)
-    return look_at(model, aligned, missing, labels, n_cells=n_cells, values=values)
+    return look_at(model, in_memory(aligned), missing, labels, n_cells=n_cells, values=values)
 
 
 def look_at(
@@ -199,7 +223,7 @@ def look_at(
     values: str,
 ) -> QueryCheck:
     """Check some cells of a query whose genes are those of the model."""
-    pipeline = getattr(model.pipeline, "best_estimator_", model.pipeline)
+    pipeline = best_of(model.pipeline)
     weights = model.gene_weights
     used = weights > 0
     expected = {None: "unknown", True: "counts", False: "other"}[model.whole_counts]
@@ -209,7 +233,7 @@ def look_at(
         told = {} if sections is None else {"sections": sections}
         keywords, _ = keywords_of(pipeline, "predict", told)
         steps = zip(transformers(pipeline), keywords, strict=True)
-        shift = query_shift(steps, X, absent)
+        shift = transform_and_shift(steps, X, absent)[2]
 
     depth = reference_depth = unlike = error = own_error = guess = np.nan
     held_out: HeldOut | None = getattr(pipeline, "held_out_", None)
@@ -220,31 +244,18 @@ def look_at(
             reference_depth = float(np.median(library_sizes(held_out.without(absent))))
             depths = depths[depths > 0] if (depths > 0).any() else None
         error = float(np.median(held_out.errors(depths, absent)))
-        own_error = float(np.median(held_out.errors(None, None)))
+        own_error = float(np.median(held_out.own_errors))
         middle = held_out.coords.mean(axis=0)
         guess = float(np.median(np.linalg.norm(held_out.coords - middle, axis=1)))
         if held_out.slopes is not None:
             unlike = float(np.mean(held_out.p_values(pipeline, X, sections, absent) < _UNLIKE))
-    reasons = []
-    if expected == "counts" and values != "counts":
-        reasons.append(f"the query holds {values} where the model expects counts")
-    lost = float(weights[missing].sum())
-    if lost > _MOST_MISSING:
-        reasons.append(f"genes with {lost:.0%} of the model's weight are missing")
-    if unlike > _MOST_UNLIKE:
-        reasons.append(f"{unlike:.0%} of the cells do not resemble the reference")
-    if error > _NEARLY_A_GUESS * guess and error > 1.2 * own_error:
-        reasons.append(
-            f"cells of the reference that are as shallow and lack the same genes are placed with "
-            f"an error of {error:.3g}, where the middle of the tissue has {guess:.3g}"
-        )
     return QueryCheck(
         n_cells=n_cells,
         values=values,
         expected_values=expected,
         n_genes_used=int(used.sum()),
         n_genes_found=int((used & ~missing).sum()),
-        weight_missing=lost,
+        weight_missing=float(weights[missing].sum()),
         depth=depth,
         reference_depth=reference_depth,
         query_shift={str(label): float(value) for label, value in shift.items()},
@@ -252,5 +263,4 @@ def look_at(
         expected_error=error,
         reference_error=own_error,
         guess_error=guess,
-        warnings=tuple(reasons),
     )

@@ -69,7 +69,7 @@ def predict(arguments: Namespace) -> None:
     dpa.predict(
         model,
         adata,
-        layer=None if arguments.layer == "X" else arguments.layer or "auto",
+        layer=_layer(arguments),
         section_key=key,
         anchors_key=anchors_key,
         min_share=arguments.min_share,
@@ -93,6 +93,11 @@ def predict(arguments: Namespace) -> None:
         )
 
 
+def _layer(arguments: Namespace) -> str | None:
+    """The layer of a query that is asked for; X is what AnnData names None."""
+    return None if arguments.layer == "X" else arguments.layer or "auto"
+
+
 def check(arguments: Namespace) -> None:
     """Say what a query may expect of a model, without placing it."""
     model = _load_model(arguments)
@@ -100,7 +105,7 @@ def check(arguments: Namespace) -> None:
     found = dpa.check(
         model,
         adata,
-        layer=None if arguments.layer == "X" else arguments.layer or "auto",
+        layer=_layer(arguments),
         section_key=_section_key(adata, model, arguments),
         min_share=arguments.min_share,
     )

@@ -12,6 +12,7 @@ from numpy.typing import ArrayLike
 from sklearn.utils.metadata_routing import MetadataRequest
 
 from .._utils.routing import sections_for
+from .._utils.searches import best_of
 from ._checks import check_option
 from ._disparity import procrustes_disparity, procrustes_distance
 
@@ -100,7 +101,7 @@ class ProcrustesScorer:
         if sections is None:
             sections = self._find_sections(estimator, X, y)
         # The `predict` of a search passes no labels on to the estimator that it has found.
-        model = getattr(estimator, "best_estimator_", estimator)
+        model = best_of(estimator)
         y_pred = model.predict(X, **sections_for(model, "predict", sections))
         if self.metric == "disparity":
             return 1.0 - procrustes_disparity(y, y_pred, sections=sections)

@@ -115,9 +115,9 @@ class HeldOut(Value):
         return bool(kind_of_values(self.X) == "counts")
 
     @cached_property
-    def depths(self) -> NDArray[np.float64]:
-        """Library sizes of the cells."""
-        return library_sizes(self.X)
+    def own_errors(self) -> NDArray[np.float64]:
+        """Distances of the cells from their true places, as they are."""
+        return self.errors(None, None)
 
     def errors(
         self, depths: NDArray[np.float64] | None, missing: NDArray[np.bool_] | None

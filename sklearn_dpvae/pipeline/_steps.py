@@ -72,10 +72,10 @@ def transform_with(
     return X, missing
 
 
-def query_shift(
+def transform_and_shift(
     steps: Iterable[tuple[Any, dict[str, Any]]], X: Any, missing: NDArray[np.bool_] | None
-) -> dict[Any, float]:
-    """How far steps that decide by the query move each of its sections; see `SectionScaler`.
+) -> tuple[Any, NDArray[np.bool_] | None, dict[Any, float]]:
+    """`transform_with`, and how far a step that decides by the query moved each section.
 
     Parameters
     ----------
@@ -84,17 +84,19 @@ def query_shift(
 
     Returns
     -------
-    dict
-        Empty where no step decides.
+    X, missing
+        See `transform_with`.
+    shift : dict
+        See `SectionScaler`; empty where no step decides.
     """
-    steps = list(steps)
-    for number, (step, keywords) in enumerate(steps):
+    shift: dict[Any, float] = {}
+    for step, keywords in steps:
         if getattr(step, "query", None) == "auto":
-            X, missing = transform_with(steps[:number], X, missing)
-            keywords = keywords | given(step, "query_shift", missing_genes=missing)
-            shift: dict[Any, float] = step.query_shift(X, **keywords)
-            return shift
-    return {}
+            told = given(step, "for_query", missing_genes=missing)
+            step = step.for_query(X, **keywords, **told)
+            shift = step.query_shift_
+        X, missing = transform_with([(step, keywords)], X, missing)
+    return X, missing, shift
 
 
 def for_another_section(last: Any) -> Any:
@@ -154,12 +156,15 @@ def call_last_step(
         if len(shape) != 2:
             raise ValueError(f"X must be a matrix of cells and genes, got the shape {shape}.")
         mask = check_missing_genes(missing, shape[1])
-    steps = list(zip(transformers(pipeline), keywords, strict=True))
+    steps = zip(transformers(pipeline), keywords, strict=True)
     last = pipeline._final_estimator
     says_how_sure = method in ("predict_places", "predict_radius") or of_last.get("return_std")
-    if says_how_sure and any(query_shift(steps, X, mask).values()):
-        last = for_another_section(last)
-    X, _ = transform_with(steps, X, mask)
+    if says_how_sure:
+        X, _, shift = transform_and_shift(steps, X, mask)
+        if any(shift.values()):
+            last = for_another_section(last)
+    else:
+        X, _ = transform_with(steps, X, mask)
     if last == "passthrough":
         return X
     of_last = {**(defaults or {}), **of_last}

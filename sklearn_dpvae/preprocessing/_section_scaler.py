@@ -266,13 +266,9 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             For each label of a section, the share of the way from the statistics of the reference
             to those of the query: 0 for "same_section", 1 for "new_section".
         """
-        check_is_fitted(self)
-        checked = check_matrix(X, self)
-        codes, labels = check_sections(sections, checked.shape[0])
-        *_, shares = self._tables_for(
-            checked, codes, labels if sections is not None else None, self._missing(missing_genes)
-        )
-        return dict(zip(labels.tolist(), shares.tolist(), strict=True))
+        own = self.for_query(X, sections=sections, missing_genes=missing_genes)
+        shift: dict[Any, float] = own.query_shift_
+        return shift
 
     def for_query(
         self,
