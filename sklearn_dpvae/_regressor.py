@@ -3,6 +3,7 @@
 It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
+import copy
 import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
@@ -22,6 +23,7 @@ from sklearn.utils import check_consistent_length, check_random_state, check_X_y
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import _get_feature_names, check_is_fitted, validate_data
 
+from ._fitted.adaptation import Adaptation, TunedMap
 from ._fitted.fitting import fit_reference
 from ._fitted.frames import SectionFrames
 from ._fitted.model import FittedModel
@@ -46,7 +48,6 @@ from ._utils.validation import check_coords, check_level, check_same_order, chec
 from .masks import MASKS
 from .metrics import procrustes_disparity
 from .places import PlaceDistribution
-from .reconstruction._anchors import check_anchors
 
 # Of a term of the loss: what float32 holds, with room for the term.
 _MAX_WEIGHT = 1e20
@@ -239,7 +240,16 @@ class DPVAESpatialRegressor(
     __metadata_request__fit: ClassVar = {"sections": True, "batch": True, "counts": True}
     __metadata_request__partial_fit: ClassVar = {"sections": True, "batch": True, "counts": True}
     __metadata_request__predict: ClassVar = dict.fromkeys(
-        ("sections", "anchors", "return_std", "underdetermined"), True
+        (
+            "sections",
+            "anchors",
+            "adapt",
+            "covariates",
+            "penalty",
+            "return_std",
+            "underdetermined",
+        ),
+        True,
     )
     __metadata_request__score: ClassVar = {"sections": True}
 
@@ -524,6 +534,9 @@ class DPVAESpatialRegressor(
         X: ArrayLike,
         *,
         anchors: Any = None,
+        adapt: Literal["auto"] | bool = "auto",
+        covariates: ArrayLike | None = None,
+        penalty: float | None = None,
         sections: ArrayLike | None = None,
         return_std: bool = False,
         underdetermined: str = "error",
@@ -539,6 +552,16 @@ class DPVAESpatialRegressor(
             with NaN where unknown; one-dimensional where y of `fit` was. All cells of a section
             are then placed jointly under the constraint that these stay where they are (eq. 6
             and 7), in their frame; they come back bit for bit.
+        adapt : {"auto"} or bool, default="auto"
+            Whether anchors teach more than the pose. "auto": from ``4 * (n_dims + 1)`` of them in
+            a section on. True: the same, but fewer are an error. False: never, which is eq. (6)
+            and (7) alone.
+        covariates : array-like of shape (n_cells, n_covariates), default=None
+            With anchors that teach: what else tells how alike cells are. `SpatialPipeline` passes
+            principal components of the query's own genes.
+        penalty : float, default=None
+            mu > 0 of the term ``mu * sum_A ||s_i - s_i*||^2``, which then replaces the constraint
+            on the anchors, in units of a pair of cells: compare it with the number of cells.
         sections : array-like of shape (n_cells,), default=None
             Section of each row. Sections of the reference are answered in their own frames, all
             other rows in that of the largest section of the reference. With `anchors`, each
@@ -567,7 +590,15 @@ class DPVAESpatialRegressor(
         -----
         Without anchors each row is answered by itself, except with ``reconstruction="mds"``.
 
-        With anchors, c of eq. (6) is not the `scale_` of the training. It is estimated from the
+        Anchors that teach (`adapt`) do so in three steps, for each section: a copy of the networks
+        is fine-tuned on them, as by `partial_fit`; its map and the map of the fitted networks
+        are averaged, with weights that suit the anchors; and a Gaussian process learns from
+        what is left of their errors, as a function of the place, of `X` and of `covariates`.
+        Errors of an anchor are those of networks that were not tuned on it. The corrected map
+        then stands for the latents in eq. (6), with c = 1. The estimator stays as it was. At most
+        2,000 anchors of a section enter the process.
+
+        Else, with anchors, c of eq. (6) is not the `scale_` of the training. It is estimated from the
         anchors of the section, as `anchored_smacof` does with ``scale=None``, if there are
         ``2 * (n_dims + 1)`` or more; with fewer, in the same way, from landmarks of the
         reference section in whose frame the start is.
@@ -577,20 +608,81 @@ class DPVAESpatialRegressor(
             raise ValueError(
                 f'underdetermined must be "error" or "allow", got {underdetermined!r}.'
             )
+        if not (isinstance(adapt, bool | np.bool_) or (isinstance(adapt, str) and adapt == "auto")):
+            raise ValueError(f'adapt must be "auto", True or False, got {adapt!r}.')
+        if penalty is not None and not (isinstance(penalty, Real) and 0 < penalty < np.inf):
+            raise ValueError(f"penalty must be None or a number above 0, got {penalty!r}.")
         checked, fitted = self._check_query(X), self.fitted_
         latents, disagreement = fitted.encode(checked)
         coords = fitted.place(latents, self.placement_, sections)
+        told = np.full(len(coords), np.nan)
         if anchors is not None:
-            coords = fitted.impute(
-                latents, coords, anchors, sections, underdetermined=underdetermined
+            adaptation = self._adaptation(covariates, len(coords)) if adapt else None
+            coords, told = fitted.impute(
+                checked,
+                latents,
+                coords,
+                anchors,
+                sections,
+                adaptation=adaptation,
+                must_adapt=adapt is not False and adapt != "auto",
+                penalty=penalty,
+                underdetermined=underdetermined,
             )
         placed = coords[:, 0] if fitted.one_dimensional else coords
         if not return_std:
             return placed
         std = fitted.error_model.std(latents, disagreement, checked, coords.shape[1])
-        if anchors is not None:
-            std[check_anchors(anchors, *coords.shape)[0]] = 0.0
-        return placed, std
+        return placed, np.where(np.isnan(told), std, told)
+
+    def _adaptation(self, covariates: ArrayLike | None, n_samples: int) -> Adaptation:
+        """How to learn from anchors: by networks like these, and by what else is known."""
+        others = None
+        if covariates is not None:
+            others = check_array(covariates, dtype=np.float64, input_name="covariates")
+            if len(others) != n_samples:
+                raise ValueError(
+                    f"covariates has {len(others)} rows but X has {n_samples}. Pass one row for "
+                    "each cell."
+                )
+        return Adaptation(self._tuned_map, others)
+
+    def _tuned_map(
+        self, X: Any, coords: NDArray[np.float64], of_all: Any
+    ) -> TunedMap | None:
+        """The map of a copy of the networks that is fine-tuned on anchors.
+
+        None where the networks explain what a query does not come with, counts or batches, or
+        where the anchors do not suffice.
+        """
+        fitted = self.fitted_
+        if self.likelihood in COUNT_LIKELIHOODS or fitted.batches is not None:
+            return None
+        tuned = copy.copy(self)
+        # Of each pair of networks, one has not seen an anchor; that map is not overconfident.
+        tuned.set_params(
+            max_samples=0.5,
+            mask=self.mask if isinstance(self.mask, str) else None,
+            early_stopping=False,
+            callbacks=None,
+            checkpoint=None,
+            on_interrupt="raise",
+            device="cpu",
+            random_state=fitted.seed,
+            verbose=0,
+        )
+        try:
+            model = tuned.partial_fit(X, coords).fitted_
+        except (ValueError, FloatingPointError):
+            return None
+        if model.places is None or not model.tells_left_out:
+            return None
+        latents, _ = model.encode(of_all)
+        return TunedMap(
+            model.place(latents, tuned.placement_),
+            model.error_model.rows,
+            model.places.placed,
+        )
 
     def calibrate(self, X: ArrayLike, y: ArrayLike, *, sections: ArrayLike | None = None) -> Self:
         """Calibrate the uncertainty on located cells that no step was fitted on.

@@ -15,6 +15,7 @@ from .._network.dpvae import DPVAE
 from .._training.reference import Matrix
 from ..places import PlaceDistribution
 from ..reconstruction._anchors import check_anchors
+from .adaptation import Adaptation, anchors_to_learn, can_learn_from
 from .encoding import (
     average_in_common_pose,
     encode_members,
@@ -25,7 +26,7 @@ from .encoding import (
 from .evidence import for_another_section
 from .frames import SectionFrames
 from .place_model import PlaceModel, PlaceTable
-from .placement import Placement, place_with_anchors
+from .placement import Placement, hold_anchors, place_with_anchors
 from .uncertainty import ErrorModel
 from .value import Value
 
@@ -82,6 +83,11 @@ class FittedModel(Value):
     def encoder(self) -> DPVAE:
         """The networks for prediction, in float64 and without decoders."""
         return encoder_of(self.module)
+
+    @property
+    def tells_left_out(self) -> bool:
+        """Whether `places` holds what networks say of cells that they were not trained on."""
+        return self.error_model.calibrated_on == "left_out"
 
     @cached_property
     def decoder(self) -> DPVAE:
@@ -156,43 +162,81 @@ class FittedModel(Value):
 
     def impute(
         self,
+        X: Matrix,
         latents: NDArray[np.float64],
         start: NDArray[np.float64],
         anchors: Any,
         sections: ArrayLike | None = None,
         *,
+        adaptation: Adaptation | None = None,
+        must_adapt: bool = False,
+        penalty: float | None = None,
         underdetermined: str = "error",
-    ) -> NDArray[np.float64]:
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Positions given some of them, solved for each section that has known ones.
 
         Parameters
         ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
         latents : ndarray of shape (n_cells, n_components)
         start : ndarray of shape (n_cells, n_dims)
             What `place` says.
         anchors : tuple (indices, coords), or array-like with NaN rows
         sections : array-like of shape (n_cells,), optional
+        adaptation : Adaptation, optional
+            How to learn from the known ones.
+        must_adapt : bool, default=False
+            Whether too few to learn from are an error.
+        penalty : float, optional
         underdetermined : {"error", "allow"}
+            See `hold_anchors`.
 
         Returns
         -------
-        ndarray of shape (n_cells, n_dims)
+        coords : ndarray of shape (n_cells, n_dims)
             Sections without known positions stay at `start`.
+        std : ndarray of shape (n_cells,)
+            0 for known positions, and NaN where they have not told it.
         """
         indices, known = check_anchors(anchors, *start.shape)
-        coords = start.copy()
+        coords, std = start.copy(), np.full(len(start), np.nan)
         for frame, rows in self.frames.by_rows(sections, len(coords)):
             here = np.isin(indices, rows)
-            if here.any():
+            if not here.any():
+                continue
+            own = np.searchsorted(rows, indices[here]), known[here]
+            learns = adaptation is not None and can_learn_from(own[1])
+            if must_adapt and not learns:
+                raise ValueError(
+                    f"adapt=True, but {len(own[1])} anchor(s) of a section are too few to learn "
+                    f"from, or lie on one line: {anchors_to_learn(start.shape[1])} are needed. "
+                    'Give more anchors, or pass adapt="auto".'
+                )
+            if adaptation is not None and learns:
+                adapted = adaptation.of_section(X, latents, start, rows, own, self.seed)
+                std[rows] = adapted.std
+                # The corrected map is what latents would be of networks that know the section.
+                coords[rows] = hold_anchors(
+                    adapted.coords,
+                    adapted.coords,
+                    1.0,
+                    own,
+                    penalty=penalty,
+                    underdetermined=underdetermined,
+                    seed=self.seed,
+                )
+            else:
                 coords[rows] = place_with_anchors(
                     latents[rows],
                     start[rows],
                     frame.scale(default=self.scale),
-                    (np.searchsorted(rows, indices[here]), known[here]),
+                    own,
+                    penalty=penalty,
                     underdetermined=underdetermined,
                     seed=self.seed,
                 )
-        return coords
+        std[indices] = 0.0
+        return coords, std
 
     def distribution(
         self,

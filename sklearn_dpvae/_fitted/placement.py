@@ -129,6 +129,7 @@ def place_with_anchors(
     scale: float,
     anchors: tuple[NDArray[np.intp], NDArray[Any]],
     *,
+    penalty: float | None = None,
     underdetermined: str,
     seed: int,
 ) -> NDArray[np.floating[Any]]:
@@ -143,6 +144,8 @@ def place_with_anchors(
         c, in latent units per tissue unit. From ``2 * (n_dims + 1)`` anchors on, the number
         that `estimate_scale` needs for its regression, their own pairs tell c better.
     anchors : tuple (indices, coords)
+    penalty : float, optional
+        See `hold_anchors`.
     underdetermined : {"error", "allow"}
     seed : int
     """
@@ -153,12 +156,63 @@ def place_with_anchors(
         start = procrustes_align(start[indices], coords).transform(start)
     else:
         start = start + (coords[0] - start[indices[0]])
-    return anchored_smacof(
+    return hold_anchors(
+        latents,
+        start,
+        None if own_scale else scale,
+        anchors,
+        penalty=penalty,
+        underdetermined=underdetermined,
+        seed=seed,
+    )
+
+
+def hold_anchors(
+    latents: NDArray[np.float64],
+    start: NDArray[np.float64],
+    scale: float | None,
+    anchors: tuple[NDArray[np.intp], NDArray[Any]],
+    *,
+    penalty: float | None = None,
+    underdetermined: str = "error",
+    seed: int,
+) -> NDArray[np.floating[Any]]:
+    """Eq. (6) and (7) from a start in the pose of the anchors.
+
+    Parameters
+    ----------
+    latents, start, scale, anchors, underdetermined, seed
+        See `anchored_smacof`.
+    penalty : float, optional
+        mu, which relaxes the constraint. The stress has local minima: it is solved from the
+        constrained solution, which it tends to as mu grows, and from that without the
+        constraint, which it tends to as mu vanishes, and the better one is taken.
+    """
+
+    def solve(**own: Any) -> Any:
+        return anchored_smacof(
+            latents=latents,
+            n_components=start.shape[1],
+            anchors=anchors,
+            scale=scale,
+            underdetermined=underdetermined,
+            random_state=seed,
+            **own,
+        )
+
+    held = solve(init=start)
+    if penalty is None:
+        return held.embedding
+    free = anchored_smacof(
         latents=latents,
         n_components=start.shape[1],
-        anchors=anchors,
-        scale=None if own_scale else scale,
-        underdetermined=underdetermined,
+        scale=held.scale,
         init=start,
         random_state=seed,
-    ).embedding
+    )
+    moved = procrustes_align(free.embedding[anchors[0]], anchors[1], scaling=False)
+    relaxed = [
+        solve(init=init, penalty=penalty)
+        for init in (held.embedding, moved.transform(free.embedding))
+    ]
+    return min(relaxed, key=lambda found: found.stress).embedding

@@ -1,0 +1,187 @@
+"""A map that has learned from known positions of its own section.
+
+Imports the field of residuals and the metrics.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sp
+from numpy.typing import NDArray
+from scipy.stats import chi2
+
+from .._training.reference import Matrix
+from ..metrics import procrustes_align
+from .residual_field import ResidualField
+
+Array = NDArray[np.float64]
+
+# Anchors for each dimension of a pose (a shift and a direction for each axis), from which on they
+# can teach more than the pose.
+_ANCHORS_PER_DIMENSION = 4
+# Anchors that the field of residuals is learned from; it costs their square.
+MAX_ANCHORS = 2000
+# Columns of the input whose distances say how alike cells are: components, not genes.
+_MOST_FEATURES = 64
+# Anchors that the two maps must differ on before they get other weights than one half.
+_STRENGTH_OF_EQUAL_WEIGHTS = 30
+
+
+@dataclass(frozen=True, eq=False)
+class AdaptedMap:
+    """Positions of the cells of a section, corrected by what its anchors say.
+
+    Attributes
+    ----------
+    coords : ndarray of shape (n_cells, n_dims)
+        Of all cells. Anchors are where the map sees them, not where they are.
+    std : ndarray of shape (n_cells,)
+        Standard deviation along each axis, such that half of the anchors' errors, each predicted
+        without itself, are within the radius that holds half of a normal distribution.
+    """
+
+    coords: Array
+    std: Array
+
+
+@dataclass(frozen=True, eq=False)
+class TunedMap:
+    """The map of networks that were fine-tuned on the anchors.
+
+    Attributes
+    ----------
+    coords : ndarray of shape (n_cells, n_dims)
+    rows : ndarray of shape (n_rows,)
+        Anchors, by their number.
+    as_new : ndarray of shape (n_rows, n_dims)
+        Their positions by the networks that were not tuned on them.
+    """
+
+    coords: Array
+    rows: NDArray[np.intp]
+    as_new: Array
+
+
+@dataclass(frozen=True, eq=False)
+class Adaptation:
+    """How a model learns from the anchors of a section.
+
+    Attributes
+    ----------
+    tune : callable
+        From features and positions of anchors, and features of all cells, to a `TunedMap`; or to
+        None where networks cannot be tuned.
+    others : ndarray of shape (n_cells, n_others), optional
+        What else tells how alike cells are.
+    """
+
+    tune: Callable[[Matrix, Array, Matrix], TunedMap | None]
+    others: Array | None = None
+
+    def of_section(
+        self,
+        X: Matrix,
+        latents: Array,
+        start: Array,
+        rows: NDArray[np.intp],
+        anchors: tuple[NDArray[np.intp], Array],
+        seed: int,
+    ) -> AdaptedMap:
+        """The corrected map of some rows.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
+        latents : ndarray of shape (n_cells, n_components)
+        start : ndarray of shape (n_cells, n_dims)
+        rows : ndarray of shape (n_rows,)
+            Those of the section.
+        anchors : tuple (indices, coords)
+            Indices of `rows`.
+        seed : int
+        """
+        wide = sp.issparse(X) or X.shape[1] > _MOST_FEATURES
+        views = [latents[rows] if wide else X[rows].astype(np.float64)]
+        if self.others is not None:
+            views.append(self.others[rows])
+        indices, known = anchors
+        known = known.astype(np.float64)
+        tuned = self.tune(X[rows[indices]], known, X[rows])
+        return adapt_map(start[rows], tuple(views), (indices, known), tuned, seed)
+
+
+def anchors_to_learn(n_dims: int) -> int:
+    """Anchors of a section from which on they teach more than the pose."""
+    return _ANCHORS_PER_DIMENSION * (n_dims + 1)
+
+
+def can_learn_from(coords: Array) -> bool:
+    """Whether anchors may teach more than the pose: whether they are many, and not on a line."""
+    n_anchors, n_dims = coords.shape
+    centered = coords - coords.mean(axis=0)
+    return (
+        n_anchors >= anchors_to_learn(n_dims)
+        and np.linalg.matrix_rank(centered, tol=1e-6 * np.abs(centered).max()) == n_dims
+    )
+
+
+def adapt_map(
+    start: Array,
+    views: tuple[Array, ...],
+    anchors: tuple[NDArray[np.intp], Array],
+    tuned: TunedMap | None,
+    seed: int,
+) -> AdaptedMap:
+    """Correct a map by known positions of some of its cells.
+
+    Two maps are averaged: the one of the fitted networks in the pose that suits the anchors, and
+    the one of networks that were tuned on them. Weights are those of the smallest error of the
+    anchors, drawn towards one half. A Gaussian process then learns what is left of the anchors'
+    errors, as a function of the place and of expression.
+
+    Parameters
+    ----------
+    start : ndarray of shape (n_cells, n_dims)
+        Positions by the fitted model.
+    views : tuple of ndarray of shape (n_cells, n_features)
+        What tells how alike cells are.
+    anchors : tuple (indices, coords)
+        For which `can_learn_from` holds.
+    tuned : TunedMap, optional
+    seed : int
+    """
+    indices, known = anchors
+    rng = np.random.RandomState(seed)
+    aligned = procrustes_align(start[indices], known).transform(start)
+    base, as_new = aligned, aligned[indices]
+    rows = np.arange(len(indices))
+    if tuned is not None:
+        rows = tuned.rows
+        share = _share_of_second(known[rows] - aligned[indices[rows]], known[rows] - tuned.as_new)
+        base = (1 - share) * aligned + share * tuned.coords
+        as_new = (1 - share) * aligned[indices[rows]] + share * tuned.as_new
+    kept = np.sort(rng.permutation(len(rows))[:MAX_ANCHORS])
+    rows, as_new = rows[kept], as_new[kept]
+    residuals = known[rows] - as_new
+    if not residuals.any():
+        return AdaptedMap(base, np.zeros(len(base)))
+    field = ResidualField.fit(
+        (as_new, *(view[indices[rows]] for view in views)), residuals, rng
+    )
+    correction, variance = field.predict((base, *views))
+    errors, own_variance = field.left_out()
+    ratio = np.median(np.linalg.norm(errors, axis=1) / np.sqrt(own_variance))
+    std = np.sqrt(variance) * ratio / np.sqrt(chi2.ppf(0.5, known.shape[1]))
+    return AdaptedMap(base + correction, std)
+
+
+def _share_of_second(first: Array, second: Array) -> float:
+    """Weight of the second of two predictions that makes the square of their errors smallest."""
+    squares = np.sum(first**2), np.sum(second**2)
+    product = np.sum(first * second)
+    towards_half = _STRENGTH_OF_EQUAL_WEIGHTS * np.mean(squares) / len(first)
+    apart = squares[0] + squares[1] - 2 * product + towards_half
+    if apart <= 0:
+        return 0.5
+    return float(np.clip((squares[0] - product + towards_half / 2) / apart, 0, 1))
