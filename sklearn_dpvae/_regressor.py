@@ -598,8 +598,8 @@ class DPVAESpatialRegressor(
         then stands for the latents in eq. (6), with c = 1. The estimator stays as it was. At most
         2,000 anchors of a section enter the process.
 
-        Else, with anchors, c of eq. (6) is not the `scale_` of the training. It is estimated from the
-        anchors of the section, as `anchored_smacof` does with ``scale=None``, if there are
+        Else, with anchors, c of eq. (6) is not the `scale_` of the training. It is estimated from
+        the anchors of the section, as `anchored_smacof` does with ``scale=None``, if there are
         ``2 * (n_dims + 1)`` or more; with fewer, in the same way, from landmarks of the
         reference section in whose frame the start is.
         """
@@ -608,7 +608,9 @@ class DPVAESpatialRegressor(
             raise ValueError(
                 f'underdetermined must be "error" or "allow", got {underdetermined!r}.'
             )
-        if not (isinstance(adapt, bool | np.bool_) or (isinstance(adapt, str) and adapt == "auto")):
+        if not (
+            isinstance(adapt, bool | np.bool_) or (isinstance(adapt, str) and adapt == "auto")
+        ):
             raise ValueError(f'adapt must be "auto", True or False, got {adapt!r}.')
         if penalty is not None and not (isinstance(penalty, Real) and 0 < penalty < np.inf):
             raise ValueError(f"penalty must be None or a number above 0, got {penalty!r}.")
@@ -647,9 +649,7 @@ class DPVAESpatialRegressor(
                 )
         return Adaptation(self._tuned_map, others)
 
-    def _tuned_map(
-        self, X: Any, coords: NDArray[np.float64], of_all: Any
-    ) -> TunedMap | None:
+    def _tuned_map(self, X: Any, coords: NDArray[np.float64], of_all: Any) -> TunedMap | None:
         """The map of a copy of the networks that is fine-tuned on anchors.
 
         None where the networks explain what a query does not come with, counts or batches, or

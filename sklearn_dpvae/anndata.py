@@ -8,7 +8,7 @@ import inspect
 import json
 import re
 import warnings
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sklearn.base import BaseEstimator
@@ -192,6 +192,7 @@ def predict(
     layer: str | None = "auto",
     section_key: str | None = "auto",
     anchors_key: str | None = None,
+    adapt: Literal["auto"] | bool = "auto",
     table: str | None = None,
     key_added: str = "dpvae",
     min_share: float = MIN_SHARE,
@@ -225,6 +226,8 @@ def predict(
     anchors_key : str, default=None
         Key of ``.obsm`` that holds known positions, with NaN in the rows of all other cells.
         Known positions come back as they are, and the others are solved for with them.
+    adapt : {"auto"} or bool, default="auto"
+        Whether known positions teach more than the pose, see `DPVAESpatialRegressor.predict`.
     table : str, default=None
         Table of a SpatialData, or modality of a MuData, as in `fit`.
     key_added : str, default="dpvae"
@@ -304,6 +307,7 @@ def predict(
         X,
         **known,
         anchors=_anchors(adata, anchors_key),
+        adapt=adapt,
         min_share=min_share,
         chunk_size=chunk_size,
         verbose=verbose,

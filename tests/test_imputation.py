@@ -193,3 +193,112 @@ def test_more_components_than_dimensions_with_anchors():
     placed = pipe.predict(tissue.X[100:], anchors=(known, coords[known]))
     assert disparity(coords[30:], placed[30:]) < 1
     np.testing.assert_array_equal(placed[known], coords[known])
+
+
+def shares_of_error(placed, other, coords, free):
+    return ((placed - coords)[free] ** 2).sum() / ((other - coords)[free] ** 2).sum()
+
+
+def test_anchors_that_teach_lower_the_error_of_the_others_and_change_nothing(fitted):
+    model, X, coords = fitted
+    known = np.random.default_rng(0).permutation(len(X))[:80]
+    free = np.setdiff1d(np.arange(len(X)), known)
+    before = model.predict(X)
+    given = {"anchors": (known, coords[known])}
+    learned = model.predict(X, **given)
+    np.testing.assert_array_equal(learned[known], coords[known])
+    pose_alone = model.predict(X, adapt=False, **given)
+    assert shares_of_error(learned, pose_alone, coords, free) < 0.9
+    np.testing.assert_array_equal(model.predict(X, **given), learned)
+    np.testing.assert_array_equal(model.predict(X), before)
+
+
+def test_a_few_anchors_tell_the_pose_and_no_more(fitted):
+    model, X, coords = fitted
+    known = np.arange(11) * 15
+    given = {"anchors": (known, coords[known])}
+    np.testing.assert_array_equal(
+        model.predict(X, **given), model.predict(X, adapt=False, **given)
+    )
+    with pytest.raises(ValueError, match=r"adapt=True, but 11 anchor\(s\).*12 are needed"):
+        model.predict(X, adapt=True, **given)
+
+
+def test_covariates_teach_what_the_features_do_not_know(fitted):
+    model, X, coords = fitted
+    known = np.random.default_rng(0).permutation(len(X))[:60]
+    free = np.setdiff1d(np.arange(len(X)), known)
+    given = {"anchors": (known, coords[known])}
+    told = model.predict(X, covariates=coords, **given)
+    assert shares_of_error(told, model.predict(X, **given), coords, free) < 0.5
+    with pytest.raises(ValueError, match=r"covariates has 3 rows but X has 200"):
+        model.predict(X, covariates=coords[:3], **given)
+
+
+def test_half_of_the_errors_are_within_the_radius_of_half_a_normal(fitted):
+    model, X, coords = fitted
+    known = np.random.default_rng(1).permutation(len(X))[:80]
+    free = np.setdiff1d(np.arange(len(X)), known)
+    placed, std = model.predict(X, anchors=(known, coords[known]), return_std=True)
+    assert (std[known] == 0).all()
+    assert (std[free] > 0).all()
+    errors = np.linalg.norm((placed - coords)[free], axis=1)
+    assert 0.35 < (errors < std[free] * np.sqrt(2 * np.log(2))).mean() < 0.65
+
+
+@pytest.mark.parametrize("adapt", ["auto", False])
+def test_the_penalty_tends_to_the_constraint_and_to_no_constraint(fitted, adapt):
+    model, X, coords = fitted
+    known = np.random.default_rng(0).permutation(len(X))[:30]
+    given = {"anchors": (known, coords[known]), "adapt": adapt}
+    extent = np.ptp(coords, axis=0).max()
+    held = model.predict(X, **given)
+    hard = model.predict(X, penalty=1e12, **given)
+    np.testing.assert_allclose(hard, held, atol=1e-6 * extent)
+    soft, softer = (model.predict(X, penalty=mu, **given) for mu in (1e-6, 1e-9))
+    # Without the constraint only the pose is up to the anchors.
+    assert disparity(soft, softer) < 1e-4
+    medium = model.predict(X, penalty=float(len(X)), **given)
+    gaps = [
+        np.linalg.norm((points - coords)[known], axis=1).mean() for points in (hard, medium, soft)
+    ]
+    assert gaps[0] < gaps[1] < gaps[2]
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("adapt", "always"), ("adapt", 2), ("penalty", 0.0), ("penalty", "big")]
+)
+def test_arguments_beside_the_anchors_are_checked(fitted, name, value):
+    model, X, coords = fitted
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        model.predict(X, anchors=(np.arange(4), coords[:4]), **{name: value})
+
+
+def test_a_pipeline_tells_what_the_query_says_by_itself():
+    tissue = make_tissue(n_cells=400, n_genes=60, n_sections=2, random_state=3)
+    here = tissue.sections == "section_1"
+    pipe = make_spatial_pipeline(
+        n_calibration_folds=None, n_estimators=2, max_epochs=20, random_state=0
+    ).fit(tissue.X[here], tissue.coords[here])
+    X, coords = tissue.X[~here], tissue.coords[~here]
+    known = np.arange(0, len(coords), 5)
+    given = {"anchors": (known, coords[known])}
+    asked = {}
+    predict = pipe[-1].predict
+
+    def note(*args, **keywords):
+        asked.update(keywords)
+        return predict(*args, **keywords)
+
+    pipe[-1].predict = note
+    pipe.predict(X, **given)
+    assert asked["covariates"].shape == (len(coords), 30)
+    # Of the logarithms, by another route.
+    logs = pipe["normalize"].transform(X).toarray()
+    centered = logs - logs.mean(axis=0)
+    spread = np.linalg.svd(centered, compute_uv=False)
+    shares = asked["covariates"].var(axis=0)
+    np.testing.assert_allclose(shares / shares[0], spread[:30] ** 2 / spread[0] ** 2, rtol=1e-5)
+    asked.clear()
+    pipe.predict(X, adapt=False, **given)
+    assert "covariates" not in asked

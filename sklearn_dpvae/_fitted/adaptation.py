@@ -106,7 +106,6 @@ class Adaptation:
         if self.others is not None:
             views.append(self.others[rows])
         indices, known = anchors
-        known = known.astype(np.float64)
         tuned = self.tune(X[rows[indices]], known, X[rows])
         return adapt_map(start[rows], tuple(views), (indices, known), tuned, seed)
 
@@ -166,9 +165,7 @@ def adapt_map(
     residuals = known[rows] - as_new
     if not residuals.any():
         return AdaptedMap(base, np.zeros(len(base)))
-    field = ResidualField.fit(
-        (as_new, *(view[indices[rows]] for view in views)), residuals, rng
-    )
+    field = ResidualField.fit((as_new, *(view[indices[rows]] for view in views)), residuals, rng)
     correction, variance = field.predict((base, *views))
     errors, own_variance = field.left_out()
     ratio = np.median(np.linalg.norm(errors, axis=1) / np.sqrt(own_variance))

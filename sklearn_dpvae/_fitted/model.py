@@ -204,7 +204,7 @@ class FittedModel(Value):
             here = np.isin(indices, rows)
             if not here.any():
                 continue
-            own = np.searchsorted(rows, indices[here]), known[here]
+            own = np.searchsorted(rows, indices[here]), known[here].astype(np.float64)
             learns = adaptation is not None and can_learn_from(own[1])
             if must_adapt and not learns:
                 raise ValueError(

@@ -65,11 +65,11 @@ class ResidualField:
         variance = float(np.mean(np.square(residuals)))
         some = np.sort(rng.permutation(len(residuals))[:_POINTS_FOR_FIT])
         squares = [cdist(view[some], view[some], "sqeuclidean") for view in views]
-        start = [np.log(_SIGNAL * variance)]
+        initial = [np.log(_SIGNAL * variance)]
         for square in squares:
             length = np.sqrt(np.median(square)) or 1.0
-            start += [np.log(_SIGNAL * variance), np.log(length)]
-        start = np.array([*start, np.log(_NOISE * variance)])
+            initial += [np.log(_SIGNAL * variance), np.log(length)]
+        start = np.array([*initial, np.log(_NOISE * variance)])
         known, n_dims = residuals[some], residuals.shape[1]
         diagonal = np.diag_indices(len(some))
 

@@ -16,6 +16,7 @@ from sklearn.utils import gen_batches
 
 from .._utils.routing import sections_for
 from .._utils.searches import best_of
+from ..pipeline._query_components import components, logarithms_of
 from ..pipeline._steps import for_another_section, transform_by
 
 
@@ -52,6 +53,7 @@ def answer(
     *,
     sections: NDArray[Any] | None,
     anchors: Any,
+    adapt: Any = "auto",
     latents: bool,
 ) -> Answers:
     """Ask a fitted pipeline, or the best one of a search, about the cells of a query.
@@ -69,7 +71,9 @@ def answer(
         Genes that the query was not measured for.
     sections : ndarray of shape (n_cells,) or None
     anchors : tuple (indices, coords), array with NaN rows, or None
-        See `DPVAESpatialRegressor.predict`.
+        See `DPVAESpatialRegressor.predict`. With them, the query's logarithms are kept in memory.
+    adapt : {"auto"} or bool
+        See there, too.
     latents : bool
         Whether latents are asked for.
     """
@@ -85,21 +89,33 @@ def answer(
     def labels(rows: slice) -> NDArray[Any] | None:
         return None if sections is None else sections[rows]
 
+    options: dict[str, Any] = {}
+    logarithms = None
+    if anchors is not None:
+        options["anchors"] = anchors
+        if "adapt" in inspect.signature(final.predict).parameters:
+            options["adapt"] = adapt
+        if isinstance(pipeline, Pipeline) and adapt is not False:
+            logarithms = logarithms_of(pipeline)
+
     def finish(X: Any, rows: slice, missing: NDArray[np.bool_]) -> Answers:
         X, _ = transform_by(others, X, labels(rows), missing)
-        return _ask(final, X, labels(rows), anchors, latents)
+        return _ask(final, X, labels(rows), options, latents)
 
     shift = None
     left = missing
     parts: list[Any] = []
+    logs = []
     for rows, X in blocks:
+        if logarithms is not None:
+            logs.append(transform_by([logarithms], X, None, missing)[0])
         X, left = transform_by(transformers[:n_alone], X, labels(rows), missing)
         parts.append(X if jointly or others else finish(X, rows, left))
     if isinstance(parts[0], Answers):
         return _joined(parts)
-    together = (
-        sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
-    )
+    together = _stacked(parts)
+    if logs:
+        options["covariates"] = components(_stacked(logs))
     if others and hasattr(others[0], "for_query"):
         keywords = sections_for(others[0], "transform", sections)
         decides = others[0].query == "auto"
@@ -119,12 +135,11 @@ def _ask(
     final: Any,
     X: Any,
     sections: NDArray[Any] | None,
-    anchors: Any,
+    options: dict[str, Any],
     latents: bool,
 ) -> Answers:
     """What the last step says: positions, and latents and standard deviations if it has them."""
-    options = {} if anchors is None else {"anchors": anchors}
-    options |= sections_for(final, "predict", sections)
+    options = options | sections_for(final, "predict", sections)
     if "return_std" in inspect.signature(final.predict).parameters:
         options["return_std"] = True
     placed = final.predict(X, **options)
@@ -133,6 +148,13 @@ def _ask(
         coords=np.asarray(placed).reshape(len(placed), -1),
         std=std,
         latents=final.transform(X) if latents and hasattr(final, "transform") else None,
+    )
+
+
+def _stacked(parts: list[Any]) -> Any:
+    """Consecutive rows as one matrix."""
+    return (
+        sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
     )
 
 

@@ -6,7 +6,7 @@ Imports the answers and the further methods.
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -290,13 +290,14 @@ class SpatialModel(FurtherMethods):
         sections: ArrayLike | None = None,
         gene_ids: ArrayLike | None = None,
         anchors: Any = None,
+        adapt: Literal["auto"] | bool = "auto",
         min_share: float = MIN_SHARE,
     ) -> NDArray[Any]:
         """Predict positions.
 
         Parameters
         ----------
-        X, genes, sections, gene_ids, anchors, min_share
+        X, genes, sections, gene_ids, anchors, adapt, min_share
             See `answers`.
 
         Returns
@@ -310,6 +311,7 @@ class SpatialModel(FurtherMethods):
             sections=sections,
             gene_ids=gene_ids,
             anchors=anchors,
+            adapt=adapt,
             min_share=min_share,
             latents=False,
         ).coords
@@ -322,6 +324,7 @@ class SpatialModel(FurtherMethods):
         sections: ArrayLike | None = None,
         gene_ids: ArrayLike | None = None,
         anchors: Any = None,
+        adapt: Literal["auto"] | bool = "auto",
         min_share: float = MIN_SHARE,
         chunk_size: int = CHUNK_SIZE,
         latents: bool = True,
@@ -343,6 +346,8 @@ class SpatialModel(FurtherMethods):
             Other names of the columns, such as identifiers of Ensembl.
         anchors : tuple (indices, coords) or array-like of shape (n_cells, n_dims), default=None
             Known positions of some of the cells, see `DPVAESpatialRegressor.predict`.
+        adapt : {"auto"} or bool, default="auto"
+            Whether they teach more than the pose, see there.
         min_share : float, default=0.05
             Share of the genes that the model selected, between 0 and 1, that the query must have.
         chunk_size : int, default=10_000
@@ -398,6 +403,7 @@ class SpatialModel(FurtherMethods):
                 columns < 0,
                 sections=sections,
                 anchors=anchors,
+                adapt=adapt,
                 latents=latents,
             )
         return replace(found, missing=columns < 0)

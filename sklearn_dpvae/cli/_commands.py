@@ -72,6 +72,7 @@ def predict(arguments: Namespace) -> None:
         layer=_layer(arguments),
         section_key=key,
         anchors_key=anchors_key,
+        adapt="auto" if not arguments.no_adapt else False,
         min_share=arguments.min_share,
         verbose=not arguments.quiet,
     )

@@ -267,6 +267,11 @@ def _add_predict(commands: Any) -> None:
         help="known positions of some cells: a key of obsm with NaN for the others, or a table "
         "of barcode, x, y",
     )
+    parser.add_argument(
+        "--no-adapt",
+        action="store_true",
+        help="take the pose from --anchors, and learn nothing else from them",
+    )
     _add_fitted_keys(parser)
 
 
