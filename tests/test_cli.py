@@ -90,6 +90,14 @@ def files(tmp_path, monkeypatch):
     return Bunch(tissue=tissue, adata=adata)
 
 
+def log_normalize(adata):
+    """Put logarithms into .X, as scanpy does, and the counts into a layer."""
+    adata.layers["counts"] = adata.X.copy()
+    X = adata.X.toarray()
+    adata.X = np.log1p(X / X.sum(axis=1, keepdims=True) * 1e4)
+    return adata
+
+
 def failure(capsys, *argv):
     """Run a command that fails; returns what it says, which is one line."""
     assert main([str(part) for part in argv]) == 2
@@ -568,6 +576,23 @@ def test_positions_go_to_stdout(files, capsys):
     assert out == Path("out.csv").read_text().replace("\r\n", "\n")
 
 
+def test_a_reader_that_has_enough_is_no_error(files):
+    reading, writing = os.pipe()
+    os.close(reading)
+    argv = ["predict", "model.joblib", "section.h5ad", "-o", "-", "-q"]
+    program = f"import sys, test_cli; sys.exit(test_cli.main({argv}))"
+    paths = [str(Path(__file__).parent), *sys.path]
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(paths)},
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writing)
+    assert (ended.returncode, ended.stderr) == (1, "")
+
+
 def test_anchors_of_a_key_and_of_a_table(files, capsys):
     assert main(["fit", "section.h5ad", "-o", "m.dpvae", *FAST]) == 0
     known = np.full((60, 2), np.nan)
@@ -598,6 +623,34 @@ def test_device(files, capsys):
     capsys.readouterr()
     message = failure(capsys, "fit", "section.h5ad", "-o", "n.dpvae", "--device", "abacus", *FAST)
     assert message.startswith("device='abacus' cannot be used here")
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("command", ["fit", "tune", "report"])
+def test_logarithms_are_noticed_and_the_layer_of_counts_named(files, capsys, command):
+    log_normalize(files.adata).write_h5ad("section.h5ad")
+    output = "page.html" if command == "report" else "m.dpvae"
+    more = ["--grid", "dropout=0.1"] if command == "tune" else []
+    argv = [command, "section.h5ad", "-o", output, *more, *FAST]
+    assert main(argv) == 0
+    # One warning, which says how to get the counts.
+    lines = capsys.readouterr().err.splitlines()
+    assert [line for line in lines if "log-normalized" in line] == [
+        "sklearn-dpvae: warning: .X of section is log-normalized already, but SpatialPipeline "
+        "takes counts: they are in --layer counts."
+    ]
+
+
+@pytest.mark.filterwarnings("default")
+def test_evaluate_takes_the_layer_that_predict_takes(files, capsys):
+    assert main(["fit", "section.h5ad", "-o", "m.dpvae", *FAST]) == 0
+    assert main(["evaluate", "m.dpvae", "section.h5ad", "-q", "--json"]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    log_normalize(files.adata).write_h5ad("section.h5ad")
+    assert main(["evaluate", "m.dpvae", "section.h5ad", "-q", "--json"]) == 0
+    out, err = capsys.readouterr()
+    assert "layer='counts' is taken" in err
+    assert json.loads(out) == expected
 
 
 def test_counts_of_a_layer_are_looked_for(files):

@@ -120,6 +120,25 @@ def test_a_vae_does_not_look_at_positions(study):
         assert regressor.history_[-1]["distance"] > 0
 
 
+def test_sections_that_take_different_numbers_of_epochs_have_one_curve(study, monkeypatch):
+    # As "auto" gives them: losses that halve to the end, in 5 and in 9 epochs.
+    def run(jobs):
+        return [
+            {"history": dict.fromkeys(("loss", "reconstruction", "distance"), start * falls)}
+            for start, falls in zip(
+                (2.0, 10.0), (np.linspace(1, 0.5, n) for n in (5, 9)), strict=True
+            )
+        ]
+
+    monkeypatch.setattr(study, "run", run)
+    finding = _models.losses(study)
+    for numbers in (finding.numbers["paper"], finding.numbers["package"]):
+        assert numbers["last_share_of_first_loss"] == [0.5, 0.5]
+        assert numbers["fall_in_the_last_tenth"] == pytest.approx([0.125, 0.125])
+    drawn = finding.figures["losses_package"].axes[0].lines[0].get_ydata()
+    np.testing.assert_allclose(drawn, np.linspace(1, 0.5, 5))
+
+
 def test_keys_of_the_cache_do_not_change_with_use(study):
     section = study.sections[0]
     jobs = [study.job(section, "paper", 0), Job("whole", len, (section,))]

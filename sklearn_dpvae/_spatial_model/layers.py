@@ -44,13 +44,19 @@ def layer_of_query(adata: Any, model: SpatialModel) -> str | None:
     return layer
 
 
-def warn_of_logarithms(adata: Any, pipeline: Any) -> bool:
+def warn_of_logarithms(
+    adata: Any, pipeline: Any, name: str = "adata", option: str = "layer={!r}"
+) -> bool:
     """Warn where .X holds no counts, the pipeline wants them, and they are elsewhere.
 
     Parameters
     ----------
     adata : AnnData
     pipeline : estimator
+    name : str, default="adata"
+        What the message calls the AnnData.
+    option : str, default="layer={!r}"
+        How a layer is asked for.
 
     Returns
     -------
@@ -70,9 +76,12 @@ def warn_of_logarithms(adata: Any, pipeline: Any) -> bool:
     if not found and not logged:
         return False
     state = "log-normalized already" if logged else "no counts"
-    where = f"they are in layer={found[0]!r}" if found else "name their layer by layer="
+    if found:
+        where = f"they are in {option.format(found[0])}"
+    else:
+        where = f"name their layer by {option.partition('{')[0].rstrip()}"
     warnings.warn(
-        f".X of adata is {state}, but {type(pipeline).__name__} takes counts: {where}.",
+        f".X of {name} is {state}, but {type(pipeline).__name__} takes counts: {where}.",
         UserWarning,
         stacklevel=3,
     )

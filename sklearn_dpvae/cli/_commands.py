@@ -1,7 +1,9 @@
 """The commands that work on files: fit, predict, evaluate."""
 
 import json
+import re
 import time
+import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -11,8 +13,10 @@ from sklearn.utils import Bunch
 
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
+from .._spatial_model.layers import layer_of_query, warn_of_logarithms
 from .._utils.optional import import_optional
 from ..datasets import read_sections
+from ..datasets._formats import ANNDATA_READERS, format_of
 from ..datasets._gene_matching import quote
 from ..datasets._genes import keep_genes_of, other_names
 from ..datasets._positions import located_cells
@@ -21,6 +25,7 @@ from ..datasets._section_labels import warn_of_pieces
 from ..datasets._sources import named_sources
 from ..datasets._tables import read_table
 from ..pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
+from ..preprocessing._log_normalizer import ALREADY_LOGARITHMS
 from ._files import check_output, load_model, save_model, write_csv, write_h5ad
 from ._output import report, result
 from ._scores import as_json, print_scores, scores
@@ -36,7 +41,7 @@ def fit(arguments: Namespace) -> None:
     pipeline = new_pipeline(
         arguments, checkpoint=arguments.checkpoint, verbose=0 if arguments.quiet else 1
     )
-    reference = read_reference(arguments)
+    reference = read_reference(arguments, pipeline)
     report(arguments, f"fitting {described(reference)}")
     start = time.perf_counter()
     pipeline.fit(reference.X, reference.coords, sections=reference.sections)
@@ -118,10 +123,10 @@ def evaluate(arguments: Namespace) -> None:
     model = _load_model(arguments)
     spatial_key = arguments.spatial_key or model.spatial_key or SPATIAL_KEY
     adata, name = _open_query(arguments.file)
-    layer = model.layer if arguments.layer is None else arguments.layer
+    layer = _layer(arguments)
     query = read_sections(
         {name: adata},
-        layer=None if layer == "X" else layer,
+        layer=layer_of_query(adata, model) if layer == "auto" else layer,
         spatial_key=spatial_key,
         section_key=_section_key(adata, model, arguments),
     )
@@ -153,12 +158,15 @@ def evaluate(arguments: Namespace) -> None:
         print_scores(rows)
 
 
-def read_reference(arguments: Namespace) -> Bunch:
-    """Read what a command learns from: located cells of one or several sections."""
+def read_reference(arguments: Namespace, pipeline: SpatialPipeline) -> Bunch:
+    """Read what a pipeline learns from: located cells of one or several sections."""
     names = " ".join(arguments.reference)
     layer = None if arguments.layer == "X" else arguments.layer
+    sources = named_sources(arguments.reference)
+    if arguments.layer is None:
+        sources = {name: _looked_at(path, name, pipeline) for name, path in sources.items()}
     reference = read_sections(
-        arguments.reference,
+        sources,
         layer=layer,
         spatial_key=arguments.spatial_key,
         section_key=arguments.section_key,
@@ -175,6 +183,17 @@ def read_reference(arguments: Namespace) -> Bunch:
     if len(np.unique(reference.sections)) == 1:
         warn_of_pieces(reference.coords, names)
     return reference
+
+
+def _looked_at(path: Path, name: str, pipeline: SpatialPipeline) -> Any:
+    """The AnnData of a file that holds one, with a warning if its .X is not what is wanted."""
+    if format_of(path) not in ANNDATA_READERS:
+        return path
+    adata = open_source(path)
+    if warn_of_logarithms(adata, pipeline, name, "--layer {}"):
+        # The step that takes logarithms need not say it again.
+        warnings.filterwarnings("ignore", message=re.escape(ALREADY_LOGARITHMS))
+    return adata
 
 
 def described(reference: Bunch) -> str:

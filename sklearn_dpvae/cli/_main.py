@@ -6,6 +6,7 @@ for.
 
 import argparse
 import ast
+import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -61,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0 on success, 2 after an error, of which one line on stderr tells, 130 after Ctrl-C.
+        0 on success, 2 after an error, of which one line on stderr tells, 130 after Ctrl-C, and
+        1 if the reader of the output has closed it.
 
     Examples
     --------
@@ -75,6 +77,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = _parser().parse_args(argv)
             module = import_module(f".{COMMANDS[arguments.command]}", __package__)
             getattr(module, arguments.command)(arguments)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            # Who reads the output, such as "head", has enough of it. What is left in the buffer
+            # must not fail again at the end of the process.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 1
         except (_UsageError, *EXPECTED) as error:
             _say("error", str(error) or type(error).__name__)
             return 2

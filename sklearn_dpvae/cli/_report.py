@@ -43,9 +43,9 @@ def report(arguments: Namespace) -> None:
     matplotlib = import_optional("matplotlib", extra="plot", purpose="drawing the report")
     matplotlib.use("Agg")
     start = time.perf_counter()
-    reference = read_reference(arguments)
-    kind, folds = make_folds(reference, arguments)
     pipeline = new_pipeline(arguments)
+    reference = read_reference(arguments, pipeline)
+    kind, folds = make_folds(reference, arguments)
     say(arguments, f"{described(reference)}; leaving out {kind}, {len(folds)} folds")
     parts: list[Placed] = []
     for _, placed in place_each([pipeline], reference, folds, in_full=True):

@@ -25,7 +25,7 @@ def tune(arguments: Namespace) -> None:
     light = new_pipeline(arguments, n_calibration_folds=None)
     grid = {full_name(light, name, "--grid"): values for name, values in arguments.grid}
     candidates = _candidates(grid or DEFAULT_GRID, arguments)
-    reference = read_reference(arguments)
+    reference = read_reference(arguments, light)
     kind, folds = make_folds(reference, arguments)
     report(
         arguments,

@@ -6,6 +6,7 @@ Imports the study, the fits, metrics and figures.
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import wilcoxon
 
 from ..metrics import (
@@ -91,6 +92,13 @@ def weights(study: Study) -> Finding:
     return finding
 
 
+def _shares_of_first(values: NDArray[np.float64], n_points: int) -> NDArray[np.float64]:
+    """A loss at equal steps from the first epoch to the last, as a share of its first value."""
+    at = np.linspace(0, len(values) - 1, n_points)
+    shares: NDArray[np.float64] = np.interp(at, np.arange(len(values)), values)
+    return shares / max(abs(values[0]), 1e-12)
+
+
 def losses(study: Study) -> Finding:
     """Figure 7: does the training converge for every lambda?"""
     finding = Finding(
@@ -107,12 +115,13 @@ def losses(study: Study) -> Finding:
             jobs = [study.job(s, recipe, 0, distance_weight=weight) for s in study.sections]
             histories = [result["history"] for result in study.run(jobs)]
             terms = [name for name in histories[0] if name not in ("scale", "valid_stress")]
-            # Of different sections and lambda, each as a share of its first value.
+            # Of different sections and lambda, each as a share of its first value, and over the
+            # share of the epochs that are done: "auto" gives sections different numbers of them.
+            n_epochs = min(len(h["loss"]) for h in histories)
             mean = {
-                term: np.mean([h[term] / max(abs(h[term][0]), 1e-12) for h in histories], axis=0)
+                term: np.mean([_shares_of_first(h[term], n_epochs) for h in histories], axis=0)
                 for term in terms
             }
-            n_epochs = len(mean["loss"])
             curves[weight] = [
                 {term: float(mean[term][epoch]) for term in terms} for epoch in range(n_epochs)
             ]
@@ -123,7 +132,11 @@ def losses(study: Study) -> Finding:
             curves, terms=["loss", "reconstruction", "distance"], label="λ"
         ).plot()
         for ax in display.ax_:
-            ax.set(yscale="log", ylabel="share of the first epoch's")
+            ax.set(
+                yscale="log",
+                xlabel="epoch, of sections with the fewest",
+                ylabel="share of the first epoch's",
+            )
         display.figure_.suptitle(title)
         finding.figures[f"losses_{recipe}"] = display.figure_
         finding.numbers[recipe] = {
