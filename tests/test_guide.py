@@ -65,7 +65,15 @@ def blocks(page):
 
 @pytest.mark.parametrize(
     "page",
-    ["README", "formats", "visium_and_single_cells", "recipes", "first_steps", "anndata"],
+    [
+        "README",
+        "formats",
+        "visium_and_single_cells",
+        "recipes",
+        "first_steps",
+        "anndata",
+        "mapping",
+    ],
 )
 def test_page(page, folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path, dirs_exist_ok=True)

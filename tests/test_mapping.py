@@ -151,14 +151,14 @@ def test_a_linear_gene_is_told_by_its_slope():
     np.testing.assert_allclose(found, locations @ slopes, atol=0.2)
 
 
-def test_a_gene_without_slope_takes_many_neighbors():
+def test_noise_stays_near_the_mean_and_constants_stay():
     rng = np.random.default_rng(0)
     cells, locations = rng.standard_normal((400, 3)), rng.standard_normal((50, 3))
     mapping = CellMapping(
         sp.csr_matrix((400, 50)), rng.uniform(size=(50, 2)), None, cells, locations
     )
-    noise = rng.standard_normal((400, 5))
-    assert project_genes(mapping, noise).std() < 0.2
+    noise = rng.standard_normal((400, 30))
+    assert project_genes(mapping, noise).std() < 0.1
     assert (project_genes(mapping, np.ones((400, 2))) == 1).all()
 
 

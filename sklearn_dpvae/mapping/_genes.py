@@ -17,10 +17,8 @@ Array = NDArray[np.float64]
 
 # Genes that numbers of neighbors are chosen by.
 _N_GENES = 200
-# How much of a regression's slope is followed between neighbors, to choose from.
-_SLOPES = (0.0, 0.5, 1.0)
-# Penalty of the regression, over the number of cells.
-_PENALTY = 1e-3
+# Penalties of the regression, over the sum of squares of a component, to choose from.
+_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 def project_genes(mapping: CellMapping, X: ArrayLike) -> Array:
@@ -54,8 +52,10 @@ def project_genes(mapping: CellMapping, X: ArrayLike) -> Array:
     -----
     By expression, the value of a location is a weighted mean of the cells most like it, moved
     along the slope of a ridge regression on components from where these are to where the location
-    is. The number of cells, which may be all of them, and the share of the slope are those by
-    which held-out cells are told best from the others. Values stay within the range of each gene.
+    is. The number of cells, which may be all of them, and the penalty, which may be so large that
+    nothing is moved, are those by which held-out cells correlate best with what the others tell,
+    on average over genes. Deviations from the mean of a gene are scaled by one number, with which
+    the held-out error is least. Values stay within the range of each gene.
 
     By place, or with a capacity, it is the mean of the cells that are mapped to a location.
 
@@ -162,60 +162,75 @@ def _told(
     near : Neighbors
         Of the cells that are asked for.
     """
-    n_neighbors, slope = _calibrated(X, known, rows, others)
-    if n_neighbors is None:
-        weights = _everyone(len(asked), len(known))
-    else:
-        weights = near.weights(n_neighbors)
-    found = apply(weights, X)
-    if slope:
-        found += slope * (asked - apply(weights, known)) @ _slopes(X, known)
+    n_neighbors, penalty, scale = _calibrated(X, known, rows, others)
+    weights = None if n_neighbors is None else near.weights(n_neighbors)
+    found = _weighted(weights, X, len(asked))
+    if penalty is not None:
+        moved = asked - _weighted(weights, known, len(asked))
+        found += moved @ _slopes(X, known, penalty)
+    mean = np.asarray(X.mean(axis=0)).ravel()
+    found = mean + scale * (found - mean)
     low, high = _range(X)
     return np.clip(found, low, high, out=found)
 
 
 def _calibrated(
     X: Any, known: NDArray[np.float32], rows: NDArray[np.intp], others: Neighbors
-) -> tuple[int | None, float]:
-    """Number of neighbors, None for all, and share of the slope that tell held-out cells best."""
+) -> tuple[int | None, float | None, float]:
+    """Number of neighbors, None for all; penalty, None for no slope; scale of what is told."""
     X = X[:, np.unique(np.linspace(0, X.shape[1] - 1, _N_GENES).astype(np.intp))]
     rest = np.setdiff1d(np.arange(len(known)), rows)
-    # Of few cells, the regression saw those that are told, in one of very many dimensions' worth.
+    # Where all cells are held out in turn, a regression on all of them has to do.
     rest = rest if len(rest) > 2 * known.shape[1] else np.arange(len(known))
-    slopes = _slopes(X[rest], known[rest])
     true = X[rows].toarray() if sp.issparse(X) else X[rows]
-    varies = true.std(axis=0) > 0
-    if not varies.any():
-        return others.sizes[-1], 0.0
-    variance = true[:, varies].var(axis=0)
-
-    def error(found: Array) -> float:
-        return float((np.square(found - true)[:, varies].mean(axis=0) / variance).mean())
-
-    tried: dict[tuple[int | None, float], float] = {}
-    everyone = _everyone(len(rows), len(known))
-    for n_neighbors, weights in (
-        *((n, others.weights(n)) for n in others.sizes),
-        (None, everyone),
-    ):
-        found = apply(weights, X)
-        moves = (known[rows] - apply(weights, known)) @ slopes
-        for slope in _SLOPES:
-            tried[n_neighbors, slope] = error(found + slope * moves)
-    return min(tried, key=lambda choice: tried[choice])
+    slopes = {penalty: _slopes(X[rest], known[rest], penalty) for penalty in _PENALTIES}
+    best = -np.inf
+    chosen: tuple[int | None, float | None, float] = (others.sizes[-1], None, 1.0)
+    for n in (*others.sizes, None):
+        weights = None if n is None else others.weights(n)
+        means = _weighted(weights, X, len(rows))
+        moved = known[rows] - _weighted(weights, known, len(rows))
+        told: dict[float | None, Array] = {None: means} if n is not None else {}
+        told |= {penalty: means + moved @ slopes[penalty] for penalty in _PENALTIES}
+        for penalty, found in told.items():
+            score, scale = _agreement(found, true)
+            if score > best:
+                best, chosen = score, (n, penalty, scale)
+    return chosen
 
 
-def _everyone(n_rows: int, n_known: int) -> Any:
-    return np.broadcast_to(1.0 / n_known, (n_rows, n_known))
+def _agreement(found: Array, true: Array) -> tuple[float, float]:
+    """Mean over genes of the correlation over cells, and the scale of what was found.
+
+    A gene that is constant has a correlation of 0. With its deviations times the scale, what was
+    found has the least squared error, relative to the variances of the genes.
+    """
+    spread = true.std(axis=0)
+    spread[spread == 0] = np.inf
+    found, true = (found - found.mean(axis=0)) / spread, (true - true.mean(axis=0)) / spread
+    products = np.einsum("ij,ij->j", found, true)
+    squares = np.square(found).sum(axis=0)
+    lengths = np.sqrt(squares * np.square(true).sum(axis=0))
+    score = np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0).mean()
+    if squares.sum() == 0:
+        return float(score), 1.0
+    return float(score), max(float(products.sum() / squares.sum()), 0.0)
 
 
-def _slopes(X: Any, known: NDArray[np.float32]) -> Array:
+def _weighted(weights: Any, values: Any, n_rows: int) -> Array:
+    """Weighted means of known cells; without weights, of all of them."""
+    if weights is not None:
+        return apply(weights, values)
+    mean = np.asarray(values.mean(axis=0), dtype=np.float64).ravel()
+    return np.tile(mean, (n_rows, 1))
+
+
+def _slopes(X: Any, known: NDArray[np.float32], penalty: float) -> Array:
     """Slopes of a ridge regression from components to values."""
     centered = known.astype(np.float64) - known.mean(axis=0, dtype=np.float64)
-    penalty = _PENALTY * len(known) * np.square(centered).mean()
-    left = centered.T @ centered + penalty * np.eye(known.shape[1])
-    right = X.T @ centered
-    return np.linalg.solve(left, np.asarray(right).T)
+    left = centered.T @ centered
+    left += penalty * np.trace(left) / len(left) * np.eye(len(left))
+    return np.linalg.solve(left, np.asarray(X.T @ centered).T)
 
 
 def _range(X: Any) -> tuple[Array, Array]:
