@@ -27,8 +27,7 @@ def project_genes(mapping: CellMapping, X: ArrayLike) -> Array:
     Parameters
     ----------
     mapping : CellMapping
-        Take ``by="expression"``, the default of `map_cells`: predicted places are worse for
-        this.
+        As a rule ``by="expression"``, the default of `map_cells`.
     X : {array-like, sparse matrix} of shape (n_cells, n_genes)
         Any values of the mapped cells: genes that the reference lacks, as a rule. Logarithms of
         normalized counts make maps in which deep cells do not stand out.
