@@ -16,6 +16,9 @@ ORDER = [
     "anchored_mds",
     "uncertainty",
     "places",
+    "map_cell_types",
+    "map_hidden_gene",
+    "map_capacity",
     "explain_genes",
     "latent_dimensions",
 ]

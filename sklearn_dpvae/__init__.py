@@ -50,6 +50,7 @@ _MODULES = {
     "decomposition",
     "feature_selection",
     "inspection",
+    "mapping",
     "masks",
     "metrics",
     "model_selection",

@@ -14,6 +14,7 @@ def write_sections(path):
         rows = np.isin(tissue.sections, labels)
         adata = anndata.AnnData(tissue.X[rows], obsm={"spatial": tissue.coords[rows]})
         adata.var_names = tissue.genes
+        adata.obs["kind"] = tissue.cell_types[rows]
         if len(labels) > 1:
             adata.obs["section"] = tissue.sections[rows]
         adata.write_h5ad(path / f"{name}.h5ad")

@@ -30,6 +30,7 @@ LAYERS = [
     {"_regressor"},
     {"pipeline"},
     {"_spatial_model"},
+    {"mapping"},
     {"_persistence", "anndata", "inspection"},
     {"plotting"},
     {"cli", "paper"},

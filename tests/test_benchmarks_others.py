@@ -1,5 +1,6 @@
 """Benchmarks start, measure what they say, and their committed results are those of the README."""
 
+import json
 import os
 import re
 import subprocess
@@ -15,6 +16,7 @@ pytest.importorskip("benchmarks", reason="benchmarks are not part of an installe
 from benchmarks import (
     ablation,
     device,
+    mapping,
     missing_genes,
     model_family,
     paper_weight,
@@ -61,6 +63,7 @@ def folder(tmp_path_factory):
         ablation,
         accuracy,
         device,
+        mapping,
         missing_genes,
         model_family,
         paper_weight,
@@ -338,6 +341,29 @@ def test_places_benchmark(folder, tmp_path, monkeypatch, capsys):
     [rows] = tables(capsys.readouterr().out)
     assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "neighbors"]
     assert rows[0]["95 %"] == f"{within['predict_places']['95 %']:.2f} ± 0.00"
+
+
+def test_mapping_benchmark(folder, tmp_path, monkeypatch, capsys):
+    quick(mapping, monkeypatch, n_estimators=1, max_epochs=10)
+    monkeypatch.setattr(mapping, "LABELS", {"pair:section_1 > section_2": "kind"})
+    monkeypatch.setattr(mapping, "COMPOSITION", {"single spots": "kind"})
+    output = tmp_path / "mapping.json"
+    mapping.main([str(folder), "-o", str(output), "--genes", "pair:section_1 > section_2"])
+    genes, labels, composition = (record["measured"] for record in read(output))
+    assert genes["by expression"]["Pearson"] > 0.1
+    assert labels["by expression"]["accuracy"] > 0.5
+    assert labels["by expression"]["log loss"] < labels["by place"]["log loss"]
+    assert 0 < composition["by expression"]["divergence"] < 0.5
+    shown = tables(capsys.readouterr().out)
+    assert [rows[0]["method"] for rows in shown] == 3 * ["by expression"]
+
+
+def test_costs_of_a_mapping_are_measured_in_processes_of_their_own(capsys):
+    mapping.main(["--cost", "300", "100"])
+    free, full = map(json.loads, capsys.readouterr().out.splitlines())
+    assert (free["capacity"], full["capacity"]) == (False, True)
+    assert full["full"] <= 3 < free["full"]
+    assert free["peak MB"] > free["of which mapping"] >= 0
 
 
 def test_reconstruction_benchmark_of_speed_and_scale(tmp_path, monkeypatch, capsys):

@@ -110,7 +110,7 @@ class Folder:
         for section in np.unique(data.sections):
             rows = data.sections == section
             spacing[rows] = spot_spacing(data.coords[rows])
-        places = self._places(task, data)
+        places = self.places(task, data)
         rng = np.random.default_rng(seed)
         counts, data.X = data.X, harder_counts(data.X, task, rng)
         query_counts = data.X
@@ -119,7 +119,7 @@ class Folder:
         # Nobody can place a cell whose counts were all taken.
         emptied = (totals(counts, axis=1) > 0) & (totals(data.X, axis=1) == 0)
         query_emptied = (totals(counts, axis=1) > 0) & (totals(query_counts, axis=1) == 0)
-        for reference, query in self._rows(task, data, seed):
+        for reference, query in self.rows(task, data, seed):
             reference, query = reference[~emptied[reference]], query[~query_emptied[query]]
             query = self._part(query, task, data, rng)
             if task.n_cells is not None:
@@ -142,11 +142,11 @@ class Folder:
                 places=None if places is None else places[query],
             )
 
-    def _places(self, task, data):
+    def places(self, task, data):
         """Positions of all cells in the frame of the reference."""
         if task.kind not in ("loso", "transfer"):
             return data.coords
-        rows = list(self._rows(task, data, seed=0))
+        rows = list(self.rows(task, data, seed=0))
         if len(rows) > 1 or len(np.unique(data.sections)) != 2:
             return None
         reference, query = rows[0]
@@ -168,27 +168,26 @@ class Folder:
                 kept[rows] = one_part(data.coords[query[rows]], task.query_cuts, rng)
             query = query[kept]
         if task.query_label is not None:
-            labels = self._labels(task, data)[query]
+            labels = self.labels(data, task.query_label)[query]
             values, sizes = np.unique(labels, return_counts=True)
             query = query[labels == values[sizes.argmax()]]
         return query
 
-    def _labels(self, task, data):
+    def labels(self, data, column):
         """A column of `.obs` for all rows of `data`."""
         labels = np.empty(len(data.sections), dtype=object)
         for name in np.unique(data.sections):
             file, section = name.split(":", 1)
             obs = self._adata(file).obs
-            if task.query_label not in obs:
-                raise ValueError(
-                    f"{file}.h5ad has no obs[{task.query_label!r}]; it has {', '.join(obs)}."
-                )
+            if column not in obs:
+                raise ValueError(f"{file}.h5ad has no obs[{column!r}]; it has {', '.join(obs)}.")
             if "section" in obs:
                 obs = obs[obs["section"].astype(str) == section]
-            labels[data.sections == name] = obs[task.query_label].astype(str)
+            labels[data.sections == name] = obs[column].astype(str)
         return labels
 
-    def _rows(self, task, data, seed):
+    def rows(self, task, data, seed):
+        """Yield the rows of the reference and of the query: once, or for each fold."""
         n_cells = len(data.coords)
         if task.kind == "random":
             order = np.random.RandomState(seed).permutation(n_cells)

@@ -62,10 +62,10 @@ def predict(arguments: Namespace) -> None:
     """Predict the positions of a query and write them beside its barcodes or into a copy."""
     to_stdout = arguments.output == "-"
     output = None if to_stdout else check_output(arguments.output, (".csv", ".h5ad"))
-    model = _load_model(arguments)
-    adata, name = _open_query(arguments.query)
+    model = load_asked_for(arguments)
+    adata, name = open_query(arguments.query)
     report(arguments, f"placing {adata.n_obs:,} cells")
-    key = _section_key(adata, model, arguments)
+    key = section_key_asked_for(adata, model, arguments)
     if key is None and name in known_labels(model):
         # A file without labels is one section, which goes by the name of the file.
         adata.obs[_BY_FILE] = name
@@ -74,7 +74,7 @@ def predict(arguments: Namespace) -> None:
     dpa.predict(
         model,
         adata,
-        layer=_layer(arguments),
+        layer=layer_asked_for(arguments),
         section_key=key,
         anchors_key=anchors_key,
         adapt="auto" if not arguments.no_adapt else False,
@@ -99,20 +99,20 @@ def predict(arguments: Namespace) -> None:
         )
 
 
-def _layer(arguments: Namespace) -> str | None:
+def layer_asked_for(arguments: Namespace) -> str | None:
     """The layer of a query that is asked for; X is what AnnData names None."""
     return None if arguments.layer == "X" else arguments.layer or "auto"
 
 
 def check(arguments: Namespace) -> None:
     """Say what a query may expect of a model, without placing it."""
-    model = _load_model(arguments)
-    adata, _ = _open_query(arguments.query)
+    model = load_asked_for(arguments)
+    adata, _ = open_query(arguments.query)
     found = dpa.check(
         model,
         adata,
-        layer=_layer(arguments),
-        section_key=_section_key(adata, model, arguments),
+        layer=layer_asked_for(arguments),
+        section_key=section_key_asked_for(adata, model, arguments),
         min_share=arguments.min_share,
     )
     print(json.dumps(found.to_dict()) if arguments.json else found)
@@ -120,15 +120,15 @@ def check(arguments: Namespace) -> None:
 
 def evaluate(arguments: Namespace) -> None:
     """Score the predictions for a file whose positions are known."""
-    model = _load_model(arguments)
+    model = load_asked_for(arguments)
     spatial_key = arguments.spatial_key or model.spatial_key or SPATIAL_KEY
-    adata, name = _open_query(arguments.file)
-    layer = _layer(arguments)
+    adata, name = open_query(arguments.file)
+    layer = layer_asked_for(arguments)
     query = read_sections(
         {name: adata},
         layer=layer_of_query(adata, model) if layer == "auto" else layer,
         spatial_key=spatial_key,
-        section_key=_section_key(adata, model, arguments),
+        section_key=section_key_asked_for(adata, model, arguments),
     )
     if query.coords is None:
         raise ValueError(
@@ -178,7 +178,7 @@ def read_reference(arguments: Namespace, pipeline: SpatialPipeline) -> Bunch:
         )
     reference = located_cells(reference, names, "fitted")
     if arguments.query_genes is not None:
-        query, _ = _open_query(arguments.query_genes)
+        query, _ = open_query(arguments.query_genes)
         keep_genes_of(reference, query.var_names, other_names(query.var))
     if len(np.unique(reference.sections)) == 1:
         warn_of_pieces(reference.coords, names)
@@ -253,7 +253,7 @@ def full_name(pipeline: Any, name: str, option: str) -> str:
     return full
 
 
-def _load_model(arguments: Namespace) -> SpatialModel:
+def load_asked_for(arguments: Namespace) -> SpatialModel:
     """The model, with the statistics by which the query is z-scored where they are chosen."""
     model = load_model(arguments.model)
     if arguments.query_kind is not None:
@@ -293,7 +293,7 @@ def _anchors(adata: Any, given: str | None) -> str | None:
     return _ANCHORS
 
 
-def _open_query(path: str) -> tuple[Any, str]:
+def open_query(path: str) -> tuple[Any, str]:
     """A query as an AnnData, whole where its file holds one, and the name of the file."""
     sources = named_sources(path)
     if len(sources) > 1:
@@ -305,7 +305,7 @@ def _open_query(path: str) -> tuple[Any, str]:
     ), name
 
 
-def _section_key(adata: Any, model: SpatialModel, arguments: Namespace) -> str | None:
+def section_key_asked_for(adata: Any, model: SpatialModel, arguments: Namespace) -> str | None:
     """The column asked for, else the one of the fit where the query has it."""
     if arguments.section_key is not None:
         return str(arguments.section_key)

@@ -22,6 +22,7 @@ COMMANDS = {
     "demo": "_demo",
     "fit": "_commands",
     "predict": "_commands",
+    "map": "_map",
     "check": "_commands",
     "evaluate": "_commands",
     "tune": "_tune",
@@ -111,6 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_demo(commands)
     _add_fit(commands)
     _add_predict(commands)
+    _add_map(commands)
     _add_check(commands)
     _add_evaluate(commands)
     _add_tune(commands)
@@ -280,6 +282,45 @@ def _add_predict(commands: Any) -> None:
         action="store_true",
         help="take the pose from --anchors, and learn nothing else from them",
     )
+    _add_fitted_keys(parser)
+
+
+def _add_map(commands: Any) -> None:
+    parser = _add(commands, "map", "map the cells of a query to the locations of a reference")
+    _add_model(parser)
+    parser.add_argument("query", metavar="QUERY", help="a query, as for 'predict'")
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT.h5ad",
+        help="cells x locations, what sklearn_dpvae.anndata.map returns",
+    )
+    parser.add_argument(
+        "--reference",
+        metavar="REF",
+        help="a file with locations, as for 'fit', as a rule the one that the model was fitted on "
+        "(default: the cells that the model keeps, 2,000 at most)",
+    )
+    parser.add_argument(
+        "--labels",
+        metavar="COLUMN",
+        help="column of the query's obs, such as cell_type, whose shares in each location are "
+        "written to var and varm['dpvae_COLUMN']",
+    )
+    parser.add_argument(
+        "--by",
+        choices=["expression", "place"],
+        default="expression",
+        help="locations that express the same, or where the cell is (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--capacity",
+        metavar="N|COLUMN",
+        help="most cells of all locations together, or the column of the reference's obs with "
+        "those of each; every cell is then in one location",
+    )
+    parser.add_argument("--spatial-key", help="positions of the reference (default: as fitted)")
     _add_fitted_keys(parser)
 
 

@@ -1,8 +1,4 @@
-"""Fit, predict, score and learn more on AnnData: layers and keys by name, genes aligned by name.
-
-Needs the extra ``anndata``. Tables of SpatialData are AnnData, so these functions take them as
-they are. Stands on the pipeline and the readers.
-"""
+"""Positions: fit, predict, score and learn more. Stands on the pipeline and the readers."""
 
 import inspect
 import json
@@ -14,8 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
-from . import __version__
-from ._spatial_model import (
+from .. import __version__
+from .._spatial_model import (
     CHUNK_SIZE,
     Answers,
     QueryCheck,
@@ -23,31 +19,29 @@ from ._spatial_model import (
     as_spatial_model,
     check_query,
 )
-from ._spatial_model.layers import layer_of_query, warn_of_logarithms
-from ._utils.matrix import in_memory
-from ._utils.routing import routing_is_on, takes
-from ._utils.searches import best_of
-from .datasets import read_sections
-from .datasets._containers import add_shapes, is_spatialdata, pick_table, table_of
-from .datasets._gene_matching import quote
-from .datasets._genes import MIN_SHARE, keep_genes_of, make_unique, other_names
-from .datasets._layers import (
+from .._spatial_model.layers import layer_of_query, warn_of_logarithms
+from .._utils.matrix import in_memory
+from .._utils.routing import routing_is_on, takes
+from .._utils.searches import best_of
+from ..datasets import read_sections
+from ..datasets._containers import add_shapes, is_spatialdata, pick_table, table_of
+from ..datasets._gene_matching import quote
+from ..datasets._genes import MIN_SHARE, keep_genes_of, make_unique, other_names
+from ..datasets._layers import (
     find_expression,
     gene_table,
 )
-from .datasets._positions import (
+from ..datasets._positions import (
     SPATIAL_KEY,
     as_positions,
     find_positions,
     is_located,
     located_cells,
 )
-from .datasets._section_labels import SECTION_KEY, warn_of_pieces
-from .pipeline import make_spatial_pipeline
-from .places import PlaceDistribution
-from .preprocessing._log_normalizer import ALREADY_LOGARITHMS
-
-__all__ = ["calibrate", "check", "fit", "partial_fit", "predict", "predict_places", "score"]
+from ..datasets._section_labels import SECTION_KEY, warn_of_pieces
+from ..pipeline import make_spatial_pipeline
+from ..places import PlaceDistribution
+from ..preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
 # Fewer cells do not tell whether a query resembles the reference.
 _CELLS_TO_DOUBT = 20
