@@ -424,7 +424,7 @@ def test_loom(counts, tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.rds", gzip.compress(b"X\n\x00\x00\x00\x03"), "R data file.*zellkonverter"),
+        ("a.rds", gzip.compress(b"X\n\x00\x00\x00\x03", mtime=0), "R data file.*zellkonverter"),
         ("a.zip", b"PK\x03\x04" + bytes(100), "zip archive. Unpack"),
         ("a.tar", bytes(257) + b"ustar" + bytes(300), "tar archive. Unpack"),
         ("a.joblib", b"\x80\x04" + bytes(50), "a pickle of Python"),
