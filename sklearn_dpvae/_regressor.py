@@ -619,15 +619,13 @@ class DPVAESpatialRegressor(
         coords = fitted.place(latents, self.placement_, sections)
         told = np.full(len(coords), np.nan)
         if anchors is not None:
-            adaptation = self._adaptation(covariates, len(coords)) if adapt else None
             coords, told = fitted.impute(
                 checked,
                 latents,
                 coords,
                 anchors,
                 sections,
-                adaptation=adaptation,
-                must_adapt=adapt is not False and adapt != "auto",
+                adaptation=self._adaptation(adapt, covariates, len(coords)),
                 penalty=penalty,
                 underdetermined=underdetermined,
             )
@@ -637,8 +635,12 @@ class DPVAESpatialRegressor(
         std = fitted.error_model.std(latents, disagreement, checked, coords.shape[1])
         return placed, np.where(np.isnan(told), std, told)
 
-    def _adaptation(self, covariates: ArrayLike | None, n_samples: int) -> Adaptation:
-        """How to learn from anchors: by networks like these, and by what else is known."""
+    def _adaptation(
+        self, adapt: Any, covariates: ArrayLike | None, n_samples: int
+    ) -> Adaptation | None:
+        """How to learn from anchors, if at all: by networks like these, and what else is known."""
+        if not adapt:
+            return None
         others = None
         if covariates is not None:
             others = check_array(covariates, dtype=np.float64, input_name="covariates")
@@ -647,7 +649,7 @@ class DPVAESpatialRegressor(
                     f"covariates has {len(others)} rows but X has {n_samples}. Pass one row for "
                     "each cell."
                 )
-        return Adaptation(self._tuned_map, others)
+        return Adaptation(self._tuned_map, others, required=adapt != "auto")
 
     def _tuned_map(self, X: Any, coords: NDArray[np.float64], of_all: Any) -> TunedMap | None:
         """The map of a copy of the networks that is fine-tuned on anchors.

@@ -12,7 +12,7 @@ from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
 from sklearn_dpvae._fitted.frames import SectionFrame, SectionFrames
 from sklearn_dpvae._fitted.placement import place_with_anchors
 from sklearn_dpvae.datasets import make_tissue
-from sklearn_dpvae.pipeline._query_components import query_covariates
+from sklearn_dpvae.pipeline._query_components import query_components
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 
@@ -284,7 +284,7 @@ def test_a_pipeline_tells_what_the_query_says_by_itself():
     X, coords = tissue.X[~here], tissue.coords[~here]
     known = np.arange(0, len(coords), 5)
     given = {"anchors": (known, coords[known])}
-    found = query_covariates(pipe, X, None)
+    found = query_components(pipe["normalize"].transform(X))
     assert found.shape == (len(coords), 30)
     # Of the logarithms, by another route.
     logs = pipe["normalize"].transform(X).toarray()

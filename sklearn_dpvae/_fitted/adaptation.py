@@ -1,6 +1,6 @@
 """A map that has learned from known positions of its own section.
 
-Imports the field of residuals and the metrics.
+Imports the field of residuals, the error model, the metrics and the checks of anchors.
 """
 
 from collections.abc import Callable
@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from scipy.stats import chi2
 
 from .._training.reference import Matrix
+from .._utils.matrix import MOST_COMPONENTS
 from ..metrics import procrustes_align
+from ..reconstruction._anchors import affine_rank
 from .residual_field import ResidualField
+from .uncertainty import std_of_half
 
 Array = NDArray[np.float64]
 
@@ -22,8 +24,6 @@ Array = NDArray[np.float64]
 _ANCHORS_PER_DIMENSION = 4
 # Anchors that the field of residuals is learned from; it costs their square.
 MAX_ANCHORS = 2000
-# Columns of the input whose distances say how alike cells are: components, not genes.
-_MOST_FEATURES = 64
 # Anchors that the two maps must differ on before they get other weights than one half.
 _STRENGTH_OF_EQUAL_WEIGHTS = 30
 
@@ -74,10 +74,26 @@ class Adaptation:
         None where networks cannot be tuned.
     others : ndarray of shape (n_cells, n_others), optional
         What else tells how alike cells are.
+    required : bool, default=False
+        Whether too few anchors to learn from are an error.
     """
 
     tune: Callable[[Matrix, Array, Matrix], TunedMap | None]
     others: Array | None = None
+    required: bool = False
+
+    def learns_from(self, coords: Array) -> bool:
+        """Whether the anchors of a section teach more than the pose: many, and not on a line."""
+        n_anchors, n_dims = coords.shape
+        needed = _ANCHORS_PER_DIMENSION * (n_dims + 1)
+        learns = n_anchors >= needed and affine_rank(coords) == n_dims
+        if self.required and not learns:
+            raise ValueError(
+                f"adapt=True, but {n_anchors} anchor(s) of a section are too few to learn from, "
+                f"or lie on one line: {needed} are needed. Give more anchors, or pass "
+                'adapt="auto".'
+            )
+        return learns
 
     def of_section(
         self,
@@ -101,28 +117,13 @@ class Adaptation:
             Indices of `rows`.
         seed : int
         """
-        wide = sp.issparse(X) or X.shape[1] > _MOST_FEATURES
+        wide = sp.issparse(X) or X.shape[1] > MOST_COMPONENTS
         views = [latents[rows] if wide else X[rows].astype(np.float64)]
         if self.others is not None:
             views.append(self.others[rows])
         indices, known = anchors
         tuned = self.tune(X[rows[indices]], known, X[rows])
         return adapt_map(start[rows], tuple(views), (indices, known), tuned, seed)
-
-
-def anchors_to_learn(n_dims: int) -> int:
-    """Anchors of a section from which on they teach more than the pose."""
-    return _ANCHORS_PER_DIMENSION * (n_dims + 1)
-
-
-def can_learn_from(coords: Array) -> bool:
-    """Whether anchors may teach more than the pose: whether they are many, and not on a line."""
-    n_anchors, n_dims = coords.shape
-    centered = coords - coords.mean(axis=0)
-    return (
-        n_anchors >= anchors_to_learn(n_dims)
-        and np.linalg.matrix_rank(centered, tol=1e-6 * np.abs(centered).max()) == n_dims
-    )
 
 
 def adapt_map(
@@ -146,7 +147,7 @@ def adapt_map(
     views : tuple of ndarray of shape (n_cells, n_features)
         What tells how alike cells are.
     anchors : tuple (indices, coords)
-        For which `can_learn_from` holds.
+        From which one can learn, see `Adaptation.learns_from`.
     tuned : TunedMap, optional
     seed : int
     """
@@ -169,7 +170,7 @@ def adapt_map(
     correction, variance = field.predict((base, *views))
     errors, own_variance = field.left_out()
     ratio = np.median(np.linalg.norm(errors, axis=1) / np.sqrt(own_variance))
-    std = np.sqrt(variance) * ratio / np.sqrt(chi2.ppf(0.5, known.shape[1]))
+    std = std_of_half(np.sqrt(variance) * ratio, known.shape[1])
     return AdaptedMap(base + correction, std)
 
 

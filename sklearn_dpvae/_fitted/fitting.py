@@ -22,6 +22,7 @@ from .._training.distributed import accelerator_for
 from .._training.loop import build_net, train
 from .._training.pairs import GroupMask
 from .._training.reference import ReferenceData
+from .._utils.matrix import MOST_COMPONENTS
 from ..metrics import procrustes_align, spot_spacing
 from .counts import median_library_size, standardize_like
 from .encoding import (
@@ -42,9 +43,8 @@ from .uncertainty import ErrorModel
 _CELLS_PER_SECTION = 20_000
 
 # Cells that the error model keeps, and with it a persisted model. Their inputs are compared with
-# those of every cell that is asked about, which needs few columns: components, not genes.
+# those of every cell that is asked about, if these are components.
 _CELLS_FOR_ERRORS = 2000
-_COMPONENTS = 64
 
 # Cells of a section that some members were not trained on: so many say enough of new ones.
 _LEFT_OUT_PER_SECTION = 20
@@ -349,7 +349,7 @@ def _uncertainty(
     errors = np.linalg.norm(placed - coords, axis=1)
     some = np.sort(rng.permutation(len(rows))[:_CELLS_FOR_ERRORS])
     known = rows[some], latents[some], disagreement[some], errors[some], unit
-    if sp.issparse(X) or data.counts_as_input or X.shape[1] > _COMPONENTS:
+    if sp.issparse(X) or data.counts_as_input or X.shape[1] > MOST_COMPONENTS:
         error_model = ErrorModel.fit(*known)
     else:
         places = np.empty_like(latents)

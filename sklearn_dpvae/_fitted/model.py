@@ -15,7 +15,7 @@ from .._network.dpvae import DPVAE
 from .._training.reference import Matrix
 from ..places import PlaceDistribution
 from ..reconstruction._anchors import check_anchors
-from .adaptation import Adaptation, anchors_to_learn, can_learn_from
+from .adaptation import Adaptation
 from .encoding import (
     average_in_common_pose,
     encode_members,
@@ -169,7 +169,6 @@ class FittedModel(Value):
         sections: ArrayLike | None = None,
         *,
         adaptation: Adaptation | None = None,
-        must_adapt: bool = False,
         penalty: float | None = None,
         underdetermined: str = "error",
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -185,8 +184,6 @@ class FittedModel(Value):
         sections : array-like of shape (n_cells,), optional
         adaptation : Adaptation, optional
             How to learn from the known ones.
-        must_adapt : bool, default=False
-            Whether too few to learn from are an error.
         penalty : float, optional
         underdetermined : {"error", "allow"}
             See `hold_anchors`.
@@ -205,14 +202,7 @@ class FittedModel(Value):
             if not here.any():
                 continue
             own = np.searchsorted(rows, indices[here]), known[here].astype(np.float64)
-            learns = adaptation is not None and can_learn_from(own[1])
-            if must_adapt and not learns:
-                raise ValueError(
-                    f"adapt=True, but {len(own[1])} anchor(s) of a section are too few to learn "
-                    f"from, or lie on one line: {anchors_to_learn(start.shape[1])} are needed. "
-                    'Give more anchors, or pass adapt="auto".'
-                )
-            if adaptation is not None and learns:
+            if adaptation is not None and adaptation.learns_from(own[1]):
                 adapted = adaptation.of_section(X, latents, start, rows, own, self.seed)
                 std[rows] = adapted.std
                 # The corrected map is what latents would be of networks that know the section.

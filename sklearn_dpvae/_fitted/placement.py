@@ -174,7 +174,7 @@ def hold_anchors(
     anchors: tuple[NDArray[np.intp], NDArray[Any]],
     *,
     penalty: float | None = None,
-    underdetermined: str = "error",
+    underdetermined: str,
     seed: int,
 ) -> NDArray[np.floating[Any]]:
     """Eq. (6) and (7) from a start in the pose of the anchors.

@@ -202,7 +202,12 @@ class ErrorModel(Value):
     def std(self, latents: Array, disagreement: Array, X: Any, n_dims: int) -> Array:
         """Standard deviation along each axis, such that half of the errors are within the
         radius that holds half of an isotropic normal distribution."""
-        return self.radius(latents, disagreement, X, 0.5) / np.sqrt(chi2.ppf(0.5, n_dims))
+        return std_of_half(self.radius(latents, disagreement, X, 0.5), n_dims)
+
+
+def std_of_half(radius: Array, n_dims: int) -> Array:
+    """Standard deviation along each axis of the isotropic normal of which a radius holds half."""
+    return radius / np.sqrt(chi2.ppf(0.5, n_dims))
 
 
 def scatter_of_alike(alike: NearestNeighbors, places: Array, X: Any) -> Array:

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils import gen_batches
 
+from .._utils.matrix import below_each_other
 from .._utils.routing import sections_for
 from .._utils.searches import best_of
-from ..pipeline._query_components import components, logarithms_of
+from ..pipeline._query_components import learns_from_logarithms, query_components
 from ..pipeline._steps import for_another_section, transform_by
 
 
@@ -90,13 +90,11 @@ def answer(
         return None if sections is None else sections[rows]
 
     options: dict[str, Any] = {}
-    logarithms = None
     if anchors is not None:
         options["anchors"] = anchors
         if "adapt" in inspect.signature(final.predict).parameters:
             options["adapt"] = adapt
-        if isinstance(pipeline, Pipeline) and adapt is not False:
-            logarithms = logarithms_of(pipeline)
+    n_logarithms = int(learns_from_logarithms(transformers, final, options))
 
     def finish(X: Any, rows: slice, missing: NDArray[np.bool_]) -> Answers:
         X, _ = transform_by(others, X, labels(rows), missing)
@@ -107,15 +105,16 @@ def answer(
     parts: list[Any] = []
     logs = []
     for rows, X in blocks:
-        if logarithms is not None:
-            logs.append(transform_by([logarithms], X, None, missing)[0])
-        X, left = transform_by(transformers[:n_alone], X, labels(rows), missing)
+        X, left = transform_by(transformers[:n_logarithms], X, labels(rows), missing)
+        if n_logarithms:
+            logs.append(X)
+        X, left = transform_by(transformers[n_logarithms:n_alone], X, labels(rows), left)
         parts.append(X if jointly or others else finish(X, rows, left))
     if isinstance(parts[0], Answers):
         return _joined(parts)
-    together = _stacked(parts)
+    together = below_each_other(parts)
     if logs:
-        options["covariates"] = components(_stacked(logs))
+        options["covariates"] = query_components(below_each_other(logs))
     if others and hasattr(others[0], "for_query"):
         keywords = sections_for(others[0], "transform", sections)
         decides = others[0].query == "auto"
@@ -148,13 +147,6 @@ def _ask(
         coords=np.asarray(placed).reshape(len(placed), -1),
         std=std,
         latents=final.transform(X) if latents and hasattr(final, "transform") else None,
-    )
-
-
-def _stacked(parts: list[Any]) -> Any:
-    """Consecutive rows as one matrix."""
-    return (
-        sparse.vstack(parts, format="csr") if sparse.issparse(parts[0]) else np.concatenate(parts)
     )
 
 

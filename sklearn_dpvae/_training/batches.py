@@ -9,12 +9,12 @@ import zlib
 from collections.abc import Iterator
 
 import numpy as np
-import scipy.sparse as sp
 import torch
 from torch import Tensor
 
+from .._utils.matrix import below_each_other
 from .pairs import EdgeMask, GroupMask
-from .reference import Matrix, ReferenceData
+from .reference import ReferenceData
 from .rows import rows_of, send_batch
 
 # In a batch of a masked fit, each randomly drawn cell brings along up to this many of its masked
@@ -64,7 +64,7 @@ class Batches:
         # All members see the same number of cells in a pass. One with a cell more leaves out a
         # different cell each time.
         self.n_cells = min(len(own) for own in rows)
-        self._x = rows_of(_below_each_other((data.X, *data.views)), device)
+        self._x = rows_of(below_each_other((data.X, *data.views)), device)
         self._s = torch.as_tensor(data.coords.astype(np.float32), device=device)
         self._codes = self._put(data.codes if data.n_sections > 1 else None)
         self._batch = self._put(data.batch)
@@ -212,9 +212,3 @@ class Batches:
         drawn = edges.draw_neighbors(seeds, _NEIGHBORS_PER_SEED, self._neighbors_rng)
         _, first = np.unique(wanted := np.concatenate([seeds, drawn, cells]), return_index=True)
         return wanted[np.sort(first)][: len(cells)]
-
-
-def _below_each_other(matrices: tuple[Matrix, ...]) -> Matrix:
-    if len(matrices) == 1:
-        return matrices[0]
-    return sp.vstack(matrices, format="csr") if sp.issparse(matrices[0]) else np.vstack(matrices)

@@ -3,7 +3,7 @@
 Dense and CSR. Nothing here makes a sparse matrix dense. Imports the arrays.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,9 @@ from sklearn.utils.validation import FLOAT_DTYPES
 from .arrays import check_array
 
 ROWS_AT_A_TIME = 1024
+
+# Columns up to which distances of rows say how alike cells are: components, not genes.
+MOST_COMPONENTS = 64
 
 
 def check_matrix(
@@ -97,6 +100,15 @@ def in_memory(X: Any) -> Any:
         X = X.compute()
     X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
     return X.astype(np.float32) if X.dtype == np.float16 else X
+
+
+def below_each_other(matrices: Sequence[Any]) -> Any:
+    """Dense or CSR matrices as one, the rows of each after those of the one before."""
+    if len(matrices) == 1:
+        return matrices[0]
+    if sparse.issparse(matrices[0]):
+        return sparse.vstack(matrices, format="csr")
+    return np.concatenate(matrices)
 
 
 def row_blocks(X: Any, size: int = ROWS_AT_A_TIME) -> Iterator[Any]:

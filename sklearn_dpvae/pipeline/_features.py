@@ -11,12 +11,10 @@ from scipy import sparse
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import check_is_fitted
 
+from .._utils.matrix import MOST_COMPONENTS
 from .._utils.searches import best_of
 from ._genes import for_steps
 from ._steps import keywords_of, transform_with, transformers
-
-# With more columns, what the last step sees is expression rather than components.
-_MOST_COLUMNS = 64
 
 
 def components_of(
@@ -50,7 +48,7 @@ def components_of(
         keywords, _ = keywords_of(model, "predict", labels)
         X, _ = transform_with(zip(transformers(model), keywords, strict=True), X, missing)
     places = _places(model)
-    from_inputs = np.shape(X)[1] <= _MOST_COLUMNS if places is None else places.from_inputs
+    from_inputs = np.shape(X)[1] <= MOST_COMPONENTS if places is None else places.from_inputs
     if not from_inputs:
         X = _last(model).transform(X)
     return np.asarray(X.toarray() if sparse.issparse(X) else X, dtype=np.float64)

@@ -24,11 +24,9 @@ from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
 from ._genes import GeneTable, for_steps, query_columns
 from ._held_out import known_held_out
-from ._query_components import query_covariates
 from ._steps import (
     GivenMore,
     call_last_step,
-    keywords_of,
     located_rows,
     select_genes,
     transformers,
@@ -339,20 +337,7 @@ class SpatialPipeline(Pipeline):
         """
         X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        defaults = {}
-        told = keywords_of(self, "predict", params)[1]
-        if told.get("anchors") is not None and told.get("adapt", "auto") is not False:
-            defaults = {"covariates": query_covariates(self, with_rows(X), missing)}
-        elif routing_is_on() and missing is None:
-            return super().predict(X, **params)
-        return call_last_step(
-            self,
-            "predict",
-            X,
-            missing=missing,
-            defaults={name: given for name, given in defaults.items() if given is not None},
-            params=params,
-        )
+        return call_last_step(self, "predict", X, missing=missing, params=params)
 
     @available_if(_final_step_has("calibrate"))
     def calibrate(

@@ -1,70 +1,59 @@
 """What a query's own expression says of it, beside what the steps make of it.
 
-Imports this folder's steps and the step that takes logarithms.
+Imports the step that takes logarithms.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import sparse
 from sklearn.decomposition import PCA
-from sklearn.pipeline import Pipeline
-from sklearn.utils.sparsefuncs import mean_variance_axis
 
+from .._utils.matrix import column_moments
 from .._utils.routing import takes
 from ..preprocessing import LogNormalizer
-from ._steps import transform_with, transformers
 
 # Genes of a query whose logarithms vary most, and the principal components of these.
 _N_GENES, _N_COMPONENTS = 1000, 30
 
 
-def logarithms_of(pipeline: Pipeline) -> Any:
-    """The fitted step that takes logarithms of counts, if it is the first of a pipeline.
+def learns_from_logarithms(steps: Sequence[Any], last: Any, told: dict[str, Any]) -> bool:
+    """Whether `predict` of the last step is to get the components of the first step's output.
 
-    None where the last step has no use for more than the steps make of a query.
-    """
-    steps = transformers(pipeline)
-    if not steps or not isinstance(steps[0], LogNormalizer):
-        return None
-    return steps[0] if takes(pipeline._final_estimator, "predict", "covariates") else None
-
-
-def query_covariates(
-    pipeline: Pipeline, X: Any, missing: NDArray[np.bool_] | None
-) -> NDArray[np.float64] | None:
-    """Principal components of a query by itself, for `covariates` of the last step's `predict`.
+    That is where anchors teach, and the first step takes logarithms of counts.
 
     Parameters
     ----------
-    pipeline : Pipeline
-        Fitted.
-    X : {array-like, sparse matrix} of shape (n_cells, n_genes)
-    missing : ndarray of shape (n_genes,), dtype bool, optional
-
-    Returns
-    -------
-    ndarray of shape (n_cells, n_components), or None
-        None where the first step does not take logarithms.
+    steps : sequence of transformers
+        All but the last.
+    last : estimator
+    told : dict
+        Keywords of its `predict`.
     """
-    step = logarithms_of(pipeline)
-    return None if step is None else components(transform_with([(step, {})], X, missing)[0])
+    return (
+        told.get("anchors") is not None
+        and told.get("adapt", "auto") is not False
+        and "covariates" not in told
+        and bool(steps)
+        and isinstance(steps[0], LogNormalizer)
+        and takes(last, "predict", "covariates")
+    )
 
 
-def components(logs: Any) -> NDArray[np.float64]:
+def query_components(logs: Any) -> NDArray[np.float64]:
     """Principal components of the genes that vary most, in units of their overall spread.
 
     Parameters
     ----------
-    logs : {ndarray, sparse matrix} of shape (n_cells, n_genes)
+    logs : {ndarray, CSR matrix} of shape (n_cells, n_genes)
         Logarithms of normalized counts.
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_components)
     """
-    if sparse.issparse(logs):
-        variances = mean_variance_axis(logs.tocsr(), axis=0)[1]
-    else:
-        logs = np.asarray(logs)
-        variances = logs.var(axis=0)
+    variances = column_moments(logs)[1]
     chosen = np.sort(np.argsort(-variances, kind="stable")[:_N_GENES])
     most = logs[:, chosen]
     n_components = min(_N_COMPONENTS, *most.shape)

@@ -1,6 +1,6 @@
 """How a pipeline runs its steps: which keywords each gets, and the counts for the last one.
 
-Imports `_utils` only.
+Imports `_utils`, and what a query says by itself.
 """
 
 import copy
@@ -17,6 +17,7 @@ from sklearn.utils.metadata_routing import process_routing
 from .._utils.arrays import naming
 from .._utils.routing import given, routing_is_on, sections_for
 from .._utils.validation import check_missing_genes, known_rows
+from ._query_components import learns_from_logarithms, query_components
 
 
 def transform_by(
@@ -156,8 +157,12 @@ def call_last_step(
         if len(shape) != 2:
             raise ValueError(f"X must be a matrix of cells and genes, got the shape {shape}.")
         mask = check_missing_genes(missing, shape[1])
-    steps = zip(transformers(pipeline), keywords, strict=True)
+    steps = list(zip(transformers(pipeline), keywords, strict=True))
     last = pipeline._final_estimator
+    if method == "predict" and learns_from_logarithms([s for s, _ in steps], last, of_last):
+        X, mask = transform_with(steps[:1], X, mask)
+        steps = steps[1:]
+        of_last["covariates"] = query_components(X)
     says_how_sure = method in ("predict_places", "predict_radius") or of_last.get("return_std")
     if says_how_sure:
         X, _, shift = transform_and_shift(steps, X, mask)
