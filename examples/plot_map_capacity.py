@@ -47,7 +47,7 @@ crowds = {
 }
 for ax, (title, n) in zip(axes, crowds.items(), strict=True):
     points = ax.scatter(*spots.T, c=n, s=28, marker="s", cmap="magma_r", vmin=0, vmax=15)
-    ax.set(title=f"{title}: 0 to {n.max()}" if not n.min() else f"{title}: {n.min()} to {n.max()}")
+    ax.set(title=f"{title}: {n.min()} to {n.max()}")
     ax.set(aspect="equal", xticks=[], yticks=[])
 fig.colorbar(points, ax=axes, label="cells in a spot")
 
