@@ -1,7 +1,9 @@
 """The experiments of the paper run on any sections, resume, and write what they found."""
 
 import json
+import os
 import re
+from dataclasses import replace
 
 import joblib
 import numpy as np
@@ -11,7 +13,7 @@ from benchmark_sections import write_sections
 pytest.importorskip("matplotlib")
 
 from sklearn_dpvae.datasets import make_tissue
-from sklearn_dpvae.metrics import procrustes_disparity
+from sklearn_dpvae.metrics import morans_i, procrustes_disparity
 from sklearn_dpvae.paper import __main__ as paper
 from sklearn_dpvae.paper import _fits, _geometry, _models, _sections
 from sklearn_dpvae.paper._sections import fetch_sections, read_folder, simulated
@@ -23,6 +25,7 @@ TINY = Settings(
     n_seeds=2,
     weights={"paper": (0.0, 100.0), "package": (0.0, 1.0)},
     epochs={"paper": 3, "package": 2},
+    count_epochs={"paper": 2, "package": 1},
     n_permutations=19,
     n_starts=2,
     shares=(0.1,),
@@ -31,6 +34,10 @@ TINY = Settings(
 
 def failing(*arguments, **labels):
     raise AssertionError("a fit was not read from the cache")
+
+
+def midpoint(coords, name):
+    return {"midpoint": coords.mean(axis=0), "process": os.getpid(), "seconds": 0.0}
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +94,18 @@ def test_a_cut_off_run_goes_on(study, monkeypatch):
     other = study.job(study.sections[0], "paper", 0, distance_weight=1.0)
     with pytest.raises(AssertionError, match="not read"):
         study.run([other])
+
+
+@pytest.mark.slow
+def test_results_of_two_processes_are_read_by_one(study, monkeypatch):
+    # Of more than a megabyte, which processes are given as a map of a file.
+    coords = np.random.RandomState(0).uniform(size=(70_000, 2))
+    jobs = [Job(name, midpoint, (coords, name)) for name in ("first", "second")]
+    study.n_jobs = 2
+    computed = study.run(jobs)
+    study.n_jobs = 1
+    assert [r["process"] for r in study.run(jobs)] == [r["process"] for r in computed]
+    assert os.getpid() not in {r["process"] for r in computed}
 
 
 @pytest.mark.slow
@@ -202,6 +221,32 @@ def test_visium_sections_of_a_block_belong_together(monkeypatch):
         "V1_Mouse_Brain_Sagittal_Posterior_Section_2",
     ]
     assert fetch_sections(max_cells=20, min_cells=30) == []
+
+
+def test_curves_and_transfers_take_some_sections_of_a_file(study):
+    study.sections = simulated(3, 20, 10)
+    study.settings = replace(TINY, curve_sections=2, transfer_sections=2)
+    assert study.curve_sections() == study.sections[:2]
+    assert list(study.by_file(2).values()) == [study.sections[:2]]
+    study.settings = TINY
+    assert study.curve_sections() == study.sections
+    assert study.one_a_file() == study.sections[:1]
+
+
+def test_moran_of_table_1_is_that_of_the_latents_of_held_out_cells(study):
+    study.settings = replace(TINY, n_seeds=1)
+    finding = _models.autocorrelation(study)
+    section = study.sections[0]
+    held_out = section.split(0)[1]
+    for name, likelihood in (("dp-VAE", {}), ("scVI, dp-VAE", {"likelihood": "nb"})):
+        params = study.params("paper", 0, **study.models("paper")["dp-VAE"], **likelihood)
+        model = _fits.make("paper", params)
+        model.fit(section.counts(section.split(0)[0]), section.coords[section.split(0)[0]])
+        latents = model.transform(section.counts(held_out))
+        expected = morans_i(latents, section.coords[held_out]).mean()
+        of_name = finding.numbers["paper"]["models"][name]["held out"]
+        assert of_name["mean"][0] == pytest.approx(expected, abs=1e-4)
+        assert of_name["morans_i"] == [[pytest.approx(expected, abs=1e-4)]]
 
 
 def test_jobs_are_reported(tmp_path, capsys):

@@ -49,29 +49,26 @@ def weights(study: Study) -> Finding:
         claim="The error falls about linearly with log λ.",
         found=["Our defaults keep their alignment term, which λ = 0 does not take away."],
     )
+    sections = study.curve_sections()
     axes = get_axes(None, 4, n_columns=2, size=(4.6, 3.4)).reshape(2, 2)
     for (recipe, title), row in zip(RECIPES.items(), axes, strict=True):
         grid = study.settings.weights[recipe]
         jobs = [
-            study.job(s, recipe, 0, distance_weight=weight)
-            for s in study.sections
-            for weight in grid
+            study.job(s, recipe, 0, distance_weight=weight) for s in sections for weight in grid
         ]
-        results = np.array(study.run(jobs)).reshape(len(study.sections), len(grid))
+        results = np.array(study.run(jobs)).reshape(len(sections), len(grid))
         numbers: dict[str, Any] = {"lambda": list(grid)}
         for ax, part in zip(row, _PARTS, strict=True):
             errors = np.array(
                 [
                     [_disparity(s, 0, result, part) for result in of_section]
-                    for s, of_section in zip(study.sections, results, strict=True)
+                    for s, of_section in zip(sections, results, strict=True)
                 ]
             )
             display = WeightCurveDisplay(grid, errors.T, name="λ").plot(ax)
             ax.set(title=f"{title}, cells {part}\nlowest at λ = {display.best_weight_:g}")
             numbers[part] = {
-                "sections": {
-                    s.name: e.tolist() for s, e in zip(study.sections, errors, strict=True)
-                },
+                "sections": {s.name: e.tolist() for s, e in zip(sections, errors, strict=True)},
                 "mean": errors.mean(axis=0).tolist(),
                 "best": display.best_weight_,
             }
@@ -83,7 +80,7 @@ def weights(study: Study) -> Finding:
         )
         finding.tables.append(
             (
-                f"Mean disparity over {len(study.sections)} sections, {title}",
+                f"Mean disparity over {len(sections)} sections, {title}",
                 ["λ", *(f"{weight:g}" for weight in grid)],
                 [[part, *(f"{e:.3f}" for e in numbers[part]["mean"])] for part in _PARTS],
             )
@@ -107,12 +104,13 @@ def losses(study: Study) -> Finding:
         shown_in="Figure 7",
         claim="Training converges for every λ over decades.",
     )
+    sections = study.curve_sections()
     for recipe, title in RECIPES.items():
         grid = study.settings.weights[recipe]
         curves = {}
         still_falling = {}
         for weight in grid:
-            jobs = [study.job(s, recipe, 0, distance_weight=weight) for s in study.sections]
+            jobs = [study.job(s, recipe, 0, distance_weight=weight) for s in sections]
             histories = [result["history"] for result in study.run(jobs)]
             terms = [name for name in histories[0] if name not in ("scale", "valid_stress")]
             # Of different sections and lambda, each as a share of its first value, and over the
@@ -270,9 +268,7 @@ def out_of_sample(study: Study) -> Finding:
 
 def transfer(study: Study) -> Finding | None:
     """Figures 8 and 11: a model of one section places another, as it is and fine-tuned."""
-    files: dict[str, list[Section]] = {}
-    for section in study.sections:
-        files.setdefault(section.file, []).append(section)
+    files = study.by_file(study.settings.transfer_sections)
     files = {file: of_file for file, of_file in files.items() if len(of_file) > 1}
     if not files:
         return None
@@ -384,44 +380,64 @@ def autocorrelation(study: Study) -> Finding:
         }
         keys = [(s, seed, name) for name in models for s in sections for seed in seeds]
         results = study.run(study.job(s, recipe, seed, **models[name]) for s, seed, name in keys)
-        scores: dict[str, dict[str, list[list[float]]]] = {}
+        # By model and part: Moran's I and Geary's C of each section and seed.
+        scores = {
+            name: {part: np.empty((len(sections), len(seeds), 2)) for part in _PARTS}
+            for name in models
+        }
         for (s, seed, name), result in zip(keys, results, strict=True):
             for part, index in _PARTS.items():
                 latents = result[f"{part.replace(' ', '_')}_latents"]
                 coords = s.coords[s.split(seed)[index]]
-                own = scores.setdefault(name, {}).setdefault(part, [])
-                own.append([float(f(latents, coords).mean()) for f in (morans_i, gearys_c)])
-        numbers: dict[str, Any] = {}
-        rows = []
-        for name, by_part in scores.items():
-            numbers[name] = {}
-            cells = []
-            for part, values in by_part.items():
-                # (seeds, sections, scores); the spread is that of the means over sections.
-                array = np.array(values).reshape(len(sections), len(seeds), 2).mean(axis=0)
-                mean, sd = array.mean(axis=0), array.std(axis=0)
-                numbers[name][part] = {
-                    "morans_i": [float(mean[0]), float(sd[0])],
-                    "gearys_c": [float(mean[1]), float(sd[1])],
+                scores[name][part][sections.index(s), seeds.index(seed)] = [
+                    float(f(latents, coords).mean()) for f in (morans_i, gearys_c)
+                ]
+        numbers: dict[str, Any] = {
+            name: {
+                part: {
+                    "morans_i": values[..., 0].tolist(),
+                    "gearys_c": values[..., 1].tolist(),
+                    "mean": values.mean(axis=(0, 1)).tolist(),
+                    # Of the means over sections.
+                    "sd_over_seeds": values.mean(axis=0).std(axis=0).tolist(),
                 }
-                cells += [f"{m:.3f} ± {d:.3f}" for m, d in zip(mean, sd, strict=True)]
-            rows.append([name, *cells])
+                for part, values in by_part.items()
+            }
+            for name, by_part in scores.items()
+        }
         finding.numbers[recipe] = {"sections": [s.name for s in sections], "models": numbers}
+        several = len(seeds) > 1
+        rows = []
+        for name, by_part in numbers.items():
+            cells = [
+                f"{mean:.3f} ± {sd:.3f}" if several else f"{mean:.3f}"
+                for of_part in by_part.values()
+                for mean, sd in zip(of_part["mean"], of_part["sd_over_seeds"], strict=True)
+            ]
+            rows.append([name, *cells])
+        spread = f" ± standard deviation over {len(seeds)} seeds" if several else ""
         finding.tables.append(
             (
-                f"Mean over {len(sections)} sections ± standard deviation over {len(seeds)} "
-                f"seed(s), {title}",
+                f"Mean over {len(sections)} sections{spread}, {title}",
                 ["model", *(f"{score}, {part}" for part in _PARTS for score in ("I", "C"))],
                 rows,
             )
         )
-        for prefix in ("", "scVI, "):
+        for prefix, likelihood in (("", "a Gaussian likelihood"), ("scVI, ", "counts as in scVI")):
             without, with_term = (
-                numbers[f"{prefix}{name}"]["held out"]["morans_i"][0] for name in ("VAE", "dp-VAE")
+                scores[f"{prefix}{name}"]["held out"].mean(axis=1) for name in ("VAE", "dp-VAE")
             )
+            rises = int(np.sum(with_term[:, 0] > without[:, 0]))
+            falls = int(np.sum(with_term[:, 1] < without[:, 1]))
+            finding.numbers[recipe][f"{prefix}sections where"] = {
+                "I rises": rises,
+                "C falls": falls,
+            }
             finding.found.append(
-                f"By {title}, Moran's I of {prefix or 'Gaussian, '}held-out cells goes from "
-                f"{without:.3f} to {with_term:.3f}."
+                f"By {title} with {likelihood}, Moran's I of held-out cells goes from "
+                f"{without[:, 0].mean():.3f} to {with_term[:, 0].mean():.3f} and rises in {rises} "
+                f"of {len(sections)} sections; Geary's C goes from {without[:, 1].mean():.3f} to "
+                f"{with_term[:, 1].mean():.3f} and falls in {falls}."
             )
     return finding
 
