@@ -223,14 +223,15 @@ def test_visium_sections_of_a_block_belong_together(monkeypatch):
     assert fetch_sections(max_cells=20, min_cells=30) == []
 
 
-def test_curves_and_transfers_take_some_sections_of_a_file(study):
-    study.sections = simulated(3, 20, 10)
-    study.settings = replace(TINY, curve_sections=2, transfer_sections=2)
-    assert study.curve_sections() == study.sections[:2]
-    assert list(study.by_file(2).values()) == [study.sections[:2]]
-    study.settings = TINY
-    assert study.curve_sections() == study.sections
-    assert study.one_a_file() == study.sections[:1]
+def test_models_are_fitted_on_some_sections_of_a_file(study):
+    first, second, third = study.sections = simulated(3, 20, 10)
+    other = replace(third, name="other", file="other")
+    study.sections.append(other)
+    assert study.fitted_sections() == study.sections
+    study.settings = replace(TINY, n_sections=2)
+    assert study.by_file() == {"simulated": [first, second], "other": [other]}
+    assert study.fitted_sections() == [first, second, other]
+    assert study.fitted_sections(1) == [first, other]
 
 
 def test_moran_of_table_1_is_that_of_the_latents_of_held_out_cells(study):

@@ -26,21 +26,21 @@ EXPERIMENTS = {
     "uniqueness": _geometry.uniqueness,
     "out_of_sample": _models.out_of_sample,
     "isometry": _models.isometry,
+    "transfer": _models.transfer,
+    "stages": _models.stages,
+    "markers": _models.markers,
     "weights": _models.weights,
     "losses": _models.losses,
-    "stages": _models.stages,
-    "transfer": _models.transfer,
-    "markers": _models.markers,
     "autocorrelation": _models.autocorrelation,
 }
 
-# On each section a VAE and a dp-VAE by two recipes; on one section of each file 8 other lambdas,
+# On each section a VAE and a dp-VAE by two recipes; on one section of each file 7 other lambdas,
 # and the four models with counts; 10 stages of training and 2 fits for markers.
 _EPILOG = (
-    "How many fits: the default makes 4 a section, 12 a file, 2 for each of the first two "
-    "sections of a file that has several, and 12 more. Of 18 sections in 9 files, 5 with several, "
-    "these are 212, and --full makes 742, most of which take longer. --quick takes less than 3 "
-    "minutes on the simulated tissue."
+    "How many fits: the default makes 4 on each of the first two sections of a file, 2 more on "
+    "each of these that has the other, 11 a file, and 12 more: 187 for 9 files, 5 of them with "
+    "several sections. --full makes 742 for the 18 sections of these files, most of which take "
+    "longer. --quick takes less than 3 minutes on the simulated tissue."
 )
 
 
@@ -132,8 +132,7 @@ def _parser() -> argparse.ArgumentParser:
     size.add_argument(
         "--full",
         action="store_true",
-        help="large: five seeds, every λ and every transfer on every section, and counts to the "
-        "last epoch; many hours",
+        help="large: five seeds, all on every section, and counts to the last epoch; many hours",
     )
     parser.add_argument(
         "--only",

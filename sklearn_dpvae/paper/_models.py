@@ -49,7 +49,7 @@ def weights(study: Study) -> Finding:
         claim="The error falls about linearly with log λ.",
         found=["Our defaults keep their alignment term, which λ = 0 does not take away."],
     )
-    sections = study.curve_sections()
+    sections = study.fitted_sections(study.settings.n_curve_sections)
     axes = get_axes(None, 4, n_columns=2, size=(4.6, 3.4)).reshape(2, 2)
     for (recipe, title), row in zip(RECIPES.items(), axes, strict=True):
         grid = study.settings.weights[recipe]
@@ -104,7 +104,7 @@ def losses(study: Study) -> Finding:
         shown_in="Figure 7",
         claim="Training converges for every λ over decades.",
     )
-    sections = study.curve_sections()
+    sections = study.fitted_sections(study.settings.n_curve_sections)
     for recipe, title in RECIPES.items():
         grid = study.settings.weights[recipe]
         curves = {}
@@ -213,7 +213,9 @@ def out_of_sample(study: Study) -> Finding:
     axes = get_axes(None, 2, n_columns=2, size=(4.2, 4.2))
     for ax, (recipe, title) in zip(axes, RECIPES.items(), strict=True):
         models = study.models(recipe)
-        keys = [(s, seed, name) for s in study.sections for seed in seeds for name in models]
+        keys = [
+            (s, seed, name) for s in study.fitted_sections() for seed in seeds for name in models
+        ]
         results = study.run(study.job(s, recipe, seed, **models[name]) for s, seed, name in keys)
         errors: dict[str, dict[str, list[float]]] = {}
         for (s, seed, name), result in zip(keys, results, strict=True):
@@ -268,7 +270,7 @@ def out_of_sample(study: Study) -> Finding:
 
 def transfer(study: Study) -> Finding | None:
     """Figures 8 and 11: a model of one section places another, as it is and fine-tuned."""
-    files = study.by_file(study.settings.transfer_sections)
+    files = study.by_file()
     files = {file: of_file for file, of_file in files.items() if len(of_file) > 1}
     if not files:
         return None
@@ -371,7 +373,7 @@ def autocorrelation(study: Study) -> Finding:
         claim="With the distance term Moran's I of the latents rises and Geary's C falls, for VAE "
         "and scVI.",
     )
-    sections, seeds = study.one_a_file(), range(study.settings.n_seeds)
+    sections, seeds = study.fitted_sections(1), range(study.settings.n_seeds)
     for recipe, title in RECIPES.items():
         models = {
             f"{prefix}{name}": {**params, **likelihood}
@@ -507,7 +509,7 @@ def isometry(study: Study) -> Finding:
     )
     for recipe, title in RECIPES.items():
         models = study.models(recipe)
-        keys = [(name, s) for name in models for s in study.sections]
+        keys = [(name, s) for name in models for s in study.fitted_sections()]
         results = study.run(study.job(s, recipe, 0, **models[name]) for name, s in keys)
         numbers: dict[str, Any] = {name: {} for name in models}
         axes = get_axes(None, 2, n_columns=2, size=(5.2, 4.0))

@@ -30,10 +30,10 @@ class Settings:
     count_epochs : dict
         The same where the likelihood is that of counts, as in scVI, which takes up to ten times
         as long.
-    curve_sections : int or None
-        lambda is varied on so many sections of each file; None means all.
-    transfer_sections : int or None
-        So many sections of each file place each other; None means all.
+    n_sections : int or None
+        Models are fitted on so many sections of each file; None means all.
+    n_curve_sections : int or None
+        lambda is varied on so many of them.
     n_permutations : int
         Of Mantel's test.
     n_starts : int
@@ -46,8 +46,8 @@ class Settings:
     weights: dict[str, tuple[float, ...]]
     epochs: dict[str, int | str]
     count_epochs: dict[str, int | str]
-    curve_sections: int | None = None
-    transfer_sections: int | None = None
+    n_sections: int | None = None
+    n_curve_sections: int | None = None
     n_permutations: int = 999
     n_starts: int = 10
     shares: tuple[float, ...] = (0.01, 0.02, 0.05, 0.1)
@@ -68,10 +68,10 @@ FULL = Settings(
 DEFAULT = replace(
     FULL,
     n_seeds=1,
-    weights=FULL.weights | {"package": (0.0, 0.1, 1.0, 10.0, 100.0)},
-    count_epochs={"paper": 300, "package": 50},
-    curve_sections=1,
-    transfer_sections=2,
+    weights=FULL.weights | {"package": (0.0, 0.1, 1.0, 10.0)},
+    count_epochs={"paper": 300, "package": 30},
+    n_sections=2,
+    n_curve_sections=1,
     n_starts=5,
 )
 
@@ -229,16 +229,15 @@ class Study:
         }
 
     def by_file(self, n_sections: int | None = None) -> dict[str, list[Section]]:
-        """The first sections of each file, or all."""
+        """The sections that models are fitted on, at most so many of each file."""
         files: dict[str, list[Section]] = {}
         for section in self.sections:
             files.setdefault(section.file, []).append(section)
-        return {file: of_file[:n_sections] for file, of_file in files.items()}
+        return {
+            file: of_file[: self.settings.n_sections][:n_sections]
+            for file, of_file in files.items()
+        }
 
-    def curve_sections(self) -> list[Section]:
-        """Those that lambda is varied on."""
-        return list(chain.from_iterable(self.by_file(self.settings.curve_sections).values()))
-
-    def one_a_file(self) -> list[Section]:
-        """The first section of each file."""
-        return list(chain.from_iterable(self.by_file(1).values()))
+    def fitted_sections(self, n_sections: int | None = None) -> list[Section]:
+        """The same in one list."""
+        return list(chain.from_iterable(self.by_file(n_sections).values()))
