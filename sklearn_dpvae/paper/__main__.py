@@ -34,11 +34,11 @@ EXPERIMENTS = {
     "autocorrelation": _models.autocorrelation,
 }
 
-# On each section a VAE and a dp-VAE by two recipes; on one section of each file 7 other lambdas,
+# On each section a VAE and a dp-VAE by two recipes; on one section of each file 8 other lambdas,
 # and the four models with counts; 10 stages of training and 2 fits for markers.
 _EPILOG = (
     "How many fits: the default makes 4 on each of the first two sections of a file, 2 more on "
-    "each of these that has the other, 11 a file, and 12 more: 187 for 9 files, 5 of them with "
+    "each of these that has the other, 12 a file, and 12 more: 196 for 9 files, 5 of them with "
     "several sections. --full makes 742 for the 18 sections of these files, most of which take "
     "longer. --quick takes less than 3 minutes on the simulated tissue."
 )

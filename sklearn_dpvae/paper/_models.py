@@ -66,7 +66,10 @@ def weights(study: Study) -> Finding:
                 ]
             )
             display = WeightCurveDisplay(grid, errors.T, name="λ").plot(ax)
-            ax.set(title=f"{title}, cells {part}\nlowest at λ = {display.best_weight_:g}")
+            ax.set(
+                title=f"{title}, cells {part}\nlowest at λ = {display.best_weight_:g}",
+                ylim=(-0.02, 1.02),
+            )
             numbers[part] = {
                 "sections": {s.name: e.tolist() for s, e in zip(sections, errors, strict=True)},
                 "mean": errors.mean(axis=0).tolist(),
@@ -115,7 +118,8 @@ def losses(study: Study) -> Finding:
             terms = [name for name in histories[0] if name not in ("scale", "valid_stress")]
             # Of different sections and lambda, each as a share of its first value, and over the
             # share of the epochs that are done: "auto" gives sections different numbers of them.
-            n_epochs = min(len(h["loss"]) for h in histories)
+            lengths = {len(h["loss"]) for h in histories}
+            n_epochs = min(lengths)
             mean = {
                 term: np.mean([_shares_of_first(h[term], n_epochs) for h in histories], axis=0)
                 for term in terms
@@ -130,11 +134,14 @@ def losses(study: Study) -> Finding:
             curves, terms=["loss", "reconstruction", "distance"], label="λ"
         ).plot()
         for ax in display.ax_:
-            ax.set(
-                yscale="log",
-                xlabel="epoch, of sections with the fewest",
-                ylabel="share of the first epoch's",
-            )
+            ax.set(yscale="log", ylabel="share of the first epoch's")
+            if len(lengths) > 1:
+                ax.set(xlabel="epoch, of sections with the fewest")
+        # On the logarithmic scale the corner above the curves is free.
+        display.ax_[0].set_ylim(top=4)
+        display.ax_[0].legend(
+            title="λ", frameon=False, fontsize="small", ncols=3, loc="upper right"
+        )
         display.figure_.suptitle(title)
         finding.figures[f"losses_{recipe}"] = display.figure_
         finding.numbers[recipe] = {
@@ -150,6 +157,15 @@ def losses(study: Study) -> Finding:
             f"{max(abs(f) for f in still_falling.values()):.2g}."
         )
     return finding
+
+
+def _beside_truth(
+    truth: NDArray[np.float64], placed: NDArray[np.float64], of_truth: Any, ax: Any, title: str
+) -> None:
+    """A map beside the true one, which several maps share."""
+    of_truth.clear()
+    ReconstructionDisplay.from_predictions(truth, placed, ax=[of_truth, ax])
+    as_map(ax, title)
 
 
 def stages(study: Study) -> Finding:
@@ -179,17 +195,18 @@ def stages(study: Study) -> Finding:
             for n in epochs
         ]
         results = iter(study.run(jobs))
-        axes = get_axes(None, 4 * len(epochs), n_columns=2 * len(epochs), size=(2.5, 2.7))
+        n_columns = 1 + len(epochs)
+        axes = get_axes(None, 2 * n_columns, n_columns=n_columns, size=(2.8, 3.0))
         axes = axes.reshape(2, -1)
         finding.numbers[recipe] = {"epochs": epochs}
         for row, name in zip(axes, models, strict=True):
             errors = []
-            for k, n in enumerate(epochs):
+            for n, ax in zip(epochs, row[1:], strict=True):
                 placed = next(results)["fitted"]
-                pair = row[2 * k : 2 * k + 2]
-                ReconstructionDisplay.from_predictions(truth, placed, ax=pair)
                 errors.append(float(procrustes_disparity(truth, placed)))
-                as_map(pair[1], f"{name}, epoch {n}\ndisparity {errors[-1]:.2f}")
+                _beside_truth(
+                    truth, placed, row[0], ax, f"{name}, epoch {n}\ndisparity {errors[-1]:.2f}"
+                )
             finding.numbers[recipe][name] = errors
         axes[0, 0].figure.suptitle(title)
         finding.figures[f"stages_{recipe}"] = axes[0, 0].figure
@@ -257,12 +274,9 @@ def out_of_sample(study: Study) -> Finding:
     for recipe, title in RECIPES.items():
         models = study.models(recipe)
         results = study.run(study.job(section, recipe, 0, **p) for p in models.values())
-        axes = get_axes(None, 4, n_columns=4, size=(2.7, 2.9))
-        for pair, name, result in zip(axes.reshape(2, 2), models, results, strict=True):
-            ReconstructionDisplay.from_predictions(
-                section.coords[rows], result["held_out"], ax=pair
-            )
-            as_map(pair[1], name)
+        axes = get_axes(None, 1 + len(models), n_columns=3, size=(3.0, 3.2))
+        for ax, name, result in zip(axes[1:], models, results, strict=True):
+            _beside_truth(section.coords[rows], result["held_out"], axes[0], ax, name)
         axes[0].figure.suptitle(f"Held-out cells of {section.name}, {title}")
         finding.figures[f"held_out_{recipe}"] = axes[0].figure
     return finding
@@ -529,6 +543,8 @@ def isometry(study: Study) -> Finding:
             if s is study.sections[0]:
                 DistanceDisplay.from_predictions(latents, coords, ax=shown[name])
                 shown[name].set_title(f"{name}, held-out cells of {s.name}", fontsize="small")
+                # Room for the legend above the pairs.
+                shown[name].set_ylim(top=1.4 * shown[name].get_ylim()[1])
         axes[0].figure.suptitle(title)
         finding.figures[f"isometry_{recipe}"] = axes[0].figure
         means = {

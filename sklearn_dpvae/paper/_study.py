@@ -68,7 +68,7 @@ FULL = Settings(
 DEFAULT = replace(
     FULL,
     n_seeds=1,
-    weights=FULL.weights | {"package": (0.0, 0.1, 1.0, 10.0)},
+    weights=FULL.weights | {"package": (0.0, 0.1, 1.0, 10.0, 100.0)},
     count_epochs={"paper": 300, "package": 30},
     n_sections=2,
     n_curve_sections=1,

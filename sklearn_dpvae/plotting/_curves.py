@@ -346,9 +346,11 @@ class WeightCurveDisplay:
         if (weights > 0).all():
             axes.set_xscale("log")
         else:
-            axes.set_xscale("symlog", linthresh=weights[weights > 0].min(initial=1.0))
+            smallest = weights[weights > 0].min(initial=1.0)
+            axes.set_xscale("symlog", linthresh=smallest)
             # The scale has a negative side, too, which no weight is on.
-            axes.set_xlim(left=0)
+            # No weight is negative, but points at 0 are wider than a line.
+            axes.set_xlim(left=-0.1 * smallest)
         axes.set(
             xlabel=self.name, ylabel=self.error_name, title=f"lowest at {self.best_weight_:g}"
         )
