@@ -187,6 +187,17 @@ def test_some_experiments_on_a_simulated_tissue(tmp_path):
         paper.main(["--out", str(tmp_path), "--only", "figure_7"])
 
 
+def test_a_cut_off_run_leaves_what_it_found(tmp_path, monkeypatch):
+    monkeypatch.setitem(paper.EXPERIMENTS, "masks", failing)
+    argv = ["--out", str(tmp_path), "--quick", "--max-cells", "40", "--n-jobs", "1", "-q"]
+    with pytest.raises(AssertionError):
+        paper.main([*argv, "--only", "mantel", "masks"])
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert list(report["experiments"]) == ["mantel"]
+    assert report["about"]["experiments that are still to be run"] == ["masks"]
+    assert "<img" in (tmp_path / "report.html").read_text()
+
+
 def test_one_section_a_file_cannot_be_transferred(study):
     study.sections = study.sections[:1]
     assert _models.transfer(study) is None

@@ -80,22 +80,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     )
     start = time.perf_counter()
     findings = []
-    for name in arguments.only or EXPERIMENTS:
-        experiment = EXPERIMENTS[name]
+    left = list(arguments.only or EXPERIMENTS)
+    while left:
+        experiment = EXPERIMENTS[left.pop(0)]
         if not arguments.quiet:
             print((experiment.__doc__ or "").strip(), file=sys.stderr, flush=True)
         finding = experiment(study)
         if finding is not None:
             findings.append(finding)
-    about = {
-        "version": __version__,
-        "sections": {s.name: len(s.coords) for s in sections},
-        "settings": asdict(settings),
-        "fits, tests and reconstructions": len(study.seconds),
-        "seconds of the processor, for these": round(sum(study.seconds.values())),
-        "seconds of this run": round(time.perf_counter() - start),
-    }
-    page, numbers = write_report(arguments.out, findings, about)
+        about = {
+            "version": __version__,
+            "sections": {s.name: len(s.coords) for s in sections},
+            "settings": asdict(settings),
+            "fits, tests and reconstructions": len(study.seconds),
+            "seconds of the processor, for these": round(sum(study.seconds.values())),
+            "seconds of this run": round(time.perf_counter() - start),
+            "experiments that are still to be run": left,
+        }
+        # After each, so that a run that is cut off leaves what it found.
+        page, numbers = write_report(arguments.out, findings, about)
     print(f"wrote {page} and {numbers}")
     return 0
 

@@ -33,7 +33,7 @@ def write_report(
     ----------
     folder : Path
     findings : list of Finding
-        Their figures are closed.
+        Their figures are drawn and closed.
     about : dict
         What was run: settings, sections, seconds.
 
@@ -42,6 +42,9 @@ def write_report(
     page, numbers : Path
     """
     folder.mkdir(parents=True, exist_ok=True)
+    for finding in findings:
+        for name in list(finding.figures):
+            finding.pictures[name] = _png(finding.figures.pop(name))
     page, numbers = folder / "report.html", folder / "report.json"
     experiments = {
         f.key: {"title": f.title, "shown_in": f.shown_in, "claim": f.claim, "found": f.found}
@@ -74,8 +77,8 @@ def _page(findings: list[Finding], about: dict[str, Any]) -> str:
 def _section(finding: Finding) -> str:
     found = "".join(f"<p>{html.escape(sentence)}</p>" for sentence in finding.found)
     figures = "".join(
-        f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{_png(figure)}"></p>'
-        for name, figure in finding.figures.items()
+        f'<p><img alt="{html.escape(name)}" src="data:image/png;base64,{picture}"></p>'
+        for name, picture in finding.pictures.items()
     )
     tables = "".join(_table(*table) for table in finding.tables)
     return (

@@ -106,6 +106,8 @@ class Finding:
     tables : list of tuples (caption, head, rows)
     figures : dict
         Figures of matplotlib by name.
+    pictures : dict
+        The same once they are drawn, as PNG in base 64.
     """
 
     key: str
@@ -116,6 +118,7 @@ class Finding:
     numbers: dict[str, Any] = field(default_factory=dict)
     tables: list[tuple[str, list[str], list[list[str]]]] = field(default_factory=list)
     figures: dict[str, Any] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
