@@ -10,9 +10,11 @@ from hypothesis import HealthCheck, Phase, given, seed, settings
 
 pytest.importorskip("pandas")
 pytest.importorskip("anndata")
-from fuzzing import CALLS, TINY, Call, Unclear, check
+from fuzzing import CALLS, TINY, Call, Unclear, check, tissue
 
-from sklearn_dpvae import DPVAESpatialRegressor, SpatialModel
+from sklearn_dpvae import DPVAESpatialRegressor, SpatialModel, make_spatial_pipeline, metrics
+from sklearn_dpvae.datasets import align_genes
+from sklearn_dpvae.reconstruction import AnchoredMDS
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="needs SIGALRM")
 
@@ -153,3 +155,67 @@ def test_queries_beyond_all_bounds_are_named():
 def test_a_model_without_genes_is_named():
     with pytest.raises(ValueError, match="genes must be a list of names, got None"):
         SpatialModel(DPVAESpatialRegressor(), None)
+
+
+def test_devices_that_hold_no_data_are_named():
+    rng = np.random.default_rng(0)
+    model = DPVAESpatialRegressor(**TINY, device="meta")
+    with pytest.raises(ValueError, match="device='meta' cannot be used here"):
+        model.fit(rng.normal(size=(9, 3)), rng.normal(size=(9, 2)))
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_counts_beyond_whole_numbers_are_named(kind):
+    """They cannot be thinned, and no measurement has them."""
+    X, coords, _ = tissue()
+    pipe = make_spatial_pipeline(**TINY, n_calibration_folds=None)
+    with pytest.raises(ValueError, match=r"X holds counts as large as 1\..*e\+23"):
+        pipe.fit(kind(X * 1e20), coords)
+
+
+@pytest.mark.parametrize("bad", [np.array([1, 2]), None, "a", -1, 1.5])
+def test_numbers_of_thinned_copies_are_named(bad):
+    X, coords, _ = tissue()
+    pipe = make_spatial_pipeline(**TINY, n_thinned=bad)
+    with pytest.raises(ValueError, match="n_thinned must be 0 or more, got"):
+        pipe.fit(X, coords)
+
+
+@pytest.mark.parametrize("bad", [object(), iter([1]), 3])
+def test_what_is_no_matrix_of_counts_is_named(bad):
+    X, coords, _ = tissue()
+    pipe = make_spatial_pipeline(**TINY, n_calibration_folds=None)
+    for ask in (pipe.fit, pipe.fit(X, coords).partial_fit):
+        with pytest.raises((TypeError, ValueError), match=r"\bX\b"):
+            ask(bad, coords)
+
+
+def test_anchors_that_are_rounded_to_one_point_are_named():
+    _, coords, _ = tissue()
+    far = (np.arange(5), coords[:5] + 1e18)
+    with pytest.raises(ValueError, match=r"anchors span .* Subtract an origin from the pos"):
+        AnchoredMDS().fit_transform(coords, anchors=far)
+
+
+@pytest.mark.parametrize("scale", [1e300, 1e-300])
+@pytest.mark.parametrize(
+    ("score", "name"),
+    [
+        (metrics.spot_spacing, "coords"),
+        (lambda coords: metrics.median_position_error(coords, tissue()[1]), "y_true"),
+        (lambda coords: metrics.median_position_error(tissue()[1], coords), "y_pred"),
+        (lambda coords: metrics.stress(coords, tissue()[1]), "latents"),
+    ],
+)
+def test_positions_whose_squares_are_none_are_named(score, name, scale):
+    with pytest.raises(ValueError, match=f"{name} spans .* Pass {name} in another unit"):
+        score(tissue()[1] * scale)
+
+
+@pytest.mark.parametrize("argument", ["genes", "reference_genes"])
+def test_names_that_are_lists_are_named(argument):
+    X, _, _ = tissue()
+    names = {"genes": [f"g{i}" for i in range(7)], "reference_genes": ["g1", "g2"]}
+    names[argument] = [["g0"], *names[argument][1:]]
+    with pytest.raises(ValueError, match=f"^{argument}: "):
+        align_genes(X, **names)
