@@ -16,11 +16,12 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import column_or_1d
 
-from .arrays import check_array, naming
+from .arrays import check_array, check_container, naming
 
 # Extents of a section whose squares, and those of distances in it, are floating-point numbers.
 LARGEST_POSITION = 1e100
 _EXTENTS = (1 / LARGEST_POSITION, LARGEST_POSITION)
+_EXTENTS_32 = (1e-15, 1e15)
 
 # Extent of a section relative to its distance from the origin. Below, positions are rounded to
 # some hundred different ones.
@@ -104,6 +105,7 @@ def check_sections(
     if sections is None:
         return np.zeros(n_samples, dtype=np.int64), np.array([0])
     with naming(name):
+        check_container(sections)
         values: NDArray = np.asarray(sections)
     if values.ndim == 0:
         raise ValueError(
@@ -262,7 +264,8 @@ def check_unit(what: str, points: NDArray[Any], name: str) -> None:
         What messages call the argument.
     """
     extent = _extent_of(points)
-    if extent and not _EXTENTS[0] < extent < _EXTENTS[1]:
+    smallest, largest = _EXTENTS_32 if points.dtype == np.float32 else _EXTENTS
+    if extent and not smallest < extent < largest:
         raise ValueError(
             f"{what} {extent:g}, and squares of such numbers are no floating-point numbers. Pass "
             f"{name} in another unit."

@@ -59,6 +59,8 @@ def thinned_views(
         Empty if `X` does not hold counts.
     """
     counts = X if sparse.issparse(X) else np.asarray(X)
+    if counts.dtype.kind not in "buif":  # Such as objects.
+        counts = counts.astype(np.float64)
     if kind_of_values(counts) != "counts":
         return ()
     keywords, _ = keywords_of(pipeline, "predict", of_a_query(pipeline, params))

@@ -7,7 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
 
-from .._utils.arrays import check_array
+from .._utils.arrays import check_array, check_container, naming
 from .._utils.validation import LARGEST_POSITION, check_resolution, known_rows
 
 # Anchors count as lying in one line (or plane) below this ratio of extents.
@@ -83,7 +83,9 @@ def check_anchors(
 
 
 def _check_indices(given: ArrayLike, n_samples: int) -> NDArray[np.intp]:
-    indices = np.asarray(given)
+    with naming("anchor indices"):
+        check_container(given)
+        indices = np.asarray(given)
     if indices.size == 0:
         indices = indices.astype(np.intp)
     if indices.ndim != 1:
