@@ -1,10 +1,13 @@
 """A fit that is killed, interrupted, or cannot write loses nothing that it had learned."""
 
 import errno
+import gzip
 import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -18,6 +21,7 @@ from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
 from sklearn_dpvae._training import checkpoint
 from sklearn_dpvae._utils import files
 from sklearn_dpvae.cli import main
+from sklearn_dpvae.datasets import read_sections
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 8, "random_state": 0}
 
@@ -570,6 +574,47 @@ def test_a_result_that_cannot_be_written_is_named(tissue, tmp_path, monkeypatch,
     assert status == 2
     assert output in capfd.readouterr().err
     assert sorted(tmp_path.iterdir()) == sorted(before)
+
+
+@pytest.fixture
+def small_files():
+    """No file can become larger than 10 kB, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, usual)
+
+
+@pytest.fixture
+def packed_section(tissue, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    adata = anndata.AnnData(tissue.X.astype(np.float32), obsm={"spatial": tissue.coords})
+    adata.write_h5ad(tmp_path / "section.h5ad")
+    packed = tmp_path / "section.h5ad.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "section.h5ad").read_bytes()))
+    return packed
+
+
+def test_a_disk_too_small_to_unpack_is_no_damage(packed_section, small_files):
+    with pytest.raises(OSError, match=r"File too large while .*section\.h5ad\.gz is unpacked"):
+        read_sections(packed_section)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("as_json", [True, False])
+def test_output_that_cannot_be_written_is_named(as_json):
+    full = os.open("/dev/full", os.O_WRONLY)
+    code = "from argparse import Namespace; from sklearn_dpvae.cli._output import result\n"
+    code += f"result(Namespace(json={as_json}, quiet=False), 'found', disparity=0.1)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(full)
+    assert done.returncode
+    assert "No space left on device on standard output" in done.stderr
 
 
 def test_progress_says_how_long_is_left(cells, tmp_path, capsys):
