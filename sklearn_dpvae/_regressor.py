@@ -43,7 +43,7 @@ from ._network.losses import DISTANCE_LOSSES
 from ._network.objective import PRECISIONS
 from ._training.callbacks import check_callbacks
 from ._training.devices import pick_device
-from ._utils.arrays import check_array, check_indices, naming
+from ._utils.arrays import check_array, check_container, naming
 from ._utils.validation import check_coords, check_level, check_same_order, checks_parameters
 from .masks import MASKS
 from .metrics import procrustes_disparity
@@ -522,7 +522,7 @@ class DPVAESpatialRegressor(
             # Errors of its conversion, which would not say that they are about y.
             check_array(y, input_name="y", ensure_2d=False, ensure_all_finite=False)
         with naming("X"):
-            check_indices(X)
+            check_container(X)
             if not reset:
                 return validate_data(self, X, y, reset=False, **options)
             # What it raises would else come after the training.
@@ -873,8 +873,11 @@ class DPVAESpatialRegressor(
         float
             1 is perfect, 0 no better than the mean.
         """
+        placed, truth = self.predict(X), check_coords(y, name="y")
+        with naming("X and y"):
+            check_consistent_length(placed, truth)
         return 1.0 - procrustes_disparity(
-            y, self.predict(X), sample_weight=sample_weight, sections=sections
+            truth, placed, sample_weight=sample_weight, sections=sections
         )
 
     def transform(self, X: ArrayLike) -> NDArray[Any]:
@@ -1060,7 +1063,7 @@ class DPVAESpatialRegressor(
 
     def _check_query(self, X: Any) -> Any:
         with naming("X"):
-            check_indices(X)
+            check_container(X)
             return validate_data(
                 self, X, accept_sparse="csr", dtype=[np.float64, np.float32], reset=False
             )

@@ -1,10 +1,13 @@
 """A fit that is killed, interrupted, or cannot write loses nothing that it had learned."""
 
 import errno
+import gzip
 import json
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -13,10 +16,12 @@ import torch
 from sklearn.model_selection import cross_val_score
 from skorch.callbacks import Callback
 
+import sklearn_dpvae
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
 from sklearn_dpvae._training import checkpoint
 from sklearn_dpvae._utils import files
 from sklearn_dpvae.cli import main
+from sklearn_dpvae.datasets import read_sections
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 8, "random_state": 0}
 
@@ -417,6 +422,84 @@ def test_an_interrupt_is_raised(cells, tmp_path, n_epochs, on_interrupt):
     assert not hasattr(model, "fitted_")
 
 
+@pytest.mark.parametrize("on_interrupt", ["raise", "keep"])
+def test_an_interrupt_while_held_out_cells_are_looked_at(cells, monkeypatch, on_interrupt):
+    """It is Ctrl-C then, too, and no wish of a callback to stop."""
+    from sklearn_dpvae._training import callbacks
+
+    looks, measure = [], callbacks.relative_stress
+
+    def interrupted(*args):
+        looks.append(None)
+        if len(looks) == 6:
+            raise KeyboardInterrupt
+        return measure(*args)
+
+    monkeypatch.setattr(callbacks, "relative_stress", interrupted)
+    model = DPVAESpatialRegressor(**SMALL, early_stopping=True, on_interrupt=on_interrupt)
+    if on_interrupt == "raise":
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(*cells)
+        assert not hasattr(model, "fitted_")
+    else:
+        with pytest.warns(RuntimeWarning, match="interrupted after 5 of 8 epochs"):
+            model.fit(*cells)
+        assert model.n_iter_ == 5
+
+
+@pytest.mark.parametrize("on_interrupt", ["raise", "keep"])
+def test_an_exit_writes_what_there_is(cells, tmp_path, on_interrupt):
+    """As from a handler of SIGTERM; the process ends in any case."""
+    X, coords = cells
+    expected = DPVAESpatialRegressor(**SMALL).fit(X, coords)
+    options = SMALL | {"checkpoint": tmp_path / "fit.ckpt", "on_interrupt": on_interrupt}
+    model = DPVAESpatialRegressor(**options, callbacks=[At(5, SystemExit)])
+    with pytest.raises(SystemExit):
+        model.fit(X, coords)
+    content = torch.load(tmp_path / "fit.ckpt", weights_only=True)
+    assert len(json.loads(content["history"])) == 5
+    model.set_params(callbacks=None).fit(X, coords)
+    assert_same_fit(model, expected, X)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.filterwarnings("ignore:section.h5ad is taken for one section")
+def test_sigterm_ends_the_command_in_order(tissue, tmp_path, monkeypatch, capsys):
+    """The last whole epoch is in the checkpoint, though its next write was not due."""
+    anndata = pytest.importorskip("anndata")
+    monkeypatch.chdir(tmp_path)
+    adata = anndata.AnnData(tissue.X.astype(np.float32), obsm={"spatial": tissue.coords})
+    adata.write_h5ad("section.h5ad")
+    command = ["fit", "section.h5ad", "-q", "--set", "max_epochs=4", "--set", "n_estimators=2"]
+    command += ["--checkpoint", "fit.ckpt", "-o"]
+    assert main([*command, "whole.dpvae"]) == 0
+    capsys.readouterr()
+
+    from sklearn_dpvae._training.net import DPVAENet
+
+    usual, run_epoch = signal.getsignal(signal.SIGTERM), DPVAENet.run_single_epoch
+
+    def asked_to_end(self, *args, **kwargs):
+        if len(self.history) == 3 and args[0] is not None:
+            os.kill(os.getpid(), signal.SIGTERM)
+        run_epoch(self, *args, **kwargs)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(DPVAENet, "run_single_epoch", asked_to_end)
+        assert main([*command, "resumed.dpvae"]) == 143
+    assert "terminated" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGTERM) is usual
+    content = torch.load(tmp_path / "fit.ckpt", weights_only=True)
+    assert len(json.loads(content["history"])) == 2
+    assert main([*command, "resumed.dpvae"]) == 0
+    X = adata.X.toarray()
+    whole, resumed = (sklearn_dpvae.load(f"{name}.dpvae") for name in ("whole", "resumed"))
+    np.testing.assert_array_equal(resumed.pipeline.predict(X), whole.pipeline.predict(X))
+    left = sorted(path.name for path in tmp_path.iterdir())
+    assert left == ["resumed.dpvae", "section.h5ad", "whole.dpvae"]
+
+
 def test_an_interrupt_in_a_search_is_raised(cells):
     model = DPVAESpatialRegressor(
         **SMALL, on_interrupt="keep", callbacks=[At(5, KeyboardInterrupt)]
@@ -491,6 +574,47 @@ def test_a_result_that_cannot_be_written_is_named(tissue, tmp_path, monkeypatch,
     assert status == 2
     assert output in capfd.readouterr().err
     assert sorted(tmp_path.iterdir()) == sorted(before)
+
+
+@pytest.fixture
+def small_files():
+    """No file can become larger than 10 kB, as on a full disk."""
+    resource = pytest.importorskip("resource")
+    usual = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, limits[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    signal.signal(signal.SIGXFSZ, usual)
+
+
+@pytest.fixture
+def packed_section(tissue, tmp_path):
+    anndata = pytest.importorskip("anndata")
+    adata = anndata.AnnData(tissue.X.astype(np.float32), obsm={"spatial": tissue.coords})
+    adata.write_h5ad(tmp_path / "section.h5ad")
+    packed = tmp_path / "section.h5ad.gz"
+    packed.write_bytes(gzip.compress((tmp_path / "section.h5ad").read_bytes()))
+    return packed
+
+
+def test_a_disk_too_small_to_unpack_is_no_damage(packed_section, small_files):
+    with pytest.raises(OSError, match=r"File too large while .*section\.h5ad\.gz is unpacked"):
+        read_sections(packed_section)
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("as_json", [True, False])
+def test_output_that_cannot_be_written_is_named(as_json):
+    full = os.open("/dev/full", os.O_WRONLY)
+    code = "from argparse import Namespace; from sklearn_dpvae.cli._output import result\n"
+    code += f"result(Namespace(json={as_json}, quiet=False), 'found', disparity=0.1)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+    )
+    os.close(full)
+    assert done.returncode
+    assert "No space left on device on standard output" in done.stderr
 
 
 def test_progress_says_how_long_is_left(cells, tmp_path, capsys):

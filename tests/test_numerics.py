@@ -138,6 +138,23 @@ def test_errors_speak_of_the_data(cells, change, message, dtype):
     assert not hasattr(model, "fitted_")
 
 
+@pytest.mark.filterwarnings("ignore:no two values of X differ")
+@pytest.mark.parametrize("n_estimators", [1, 2])
+def test_latents_that_coincide_are_named(cells, n_estimators):
+    """X varies, but by so little that no network sees it."""
+    X, coords = cells
+    model = DPVAESpatialRegressor(**SMALL | {"n_estimators": n_estimators})
+    with pytest.raises(ValueError, match=r"latents of all .* cells.* coincide: X hardly varies"):
+        model.fit(X * np.float32(1e-30), coords)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_values_that_hardly_differ_warn(cells, kind):
+    X, coords = cells
+    with pytest.warns(UserWarning, match="no two values of X differ by more than .* Scale X"):
+        DPVAESpatialRegressor(**SMALL).fit(kind(X * np.float32(1e-4)), coords)
+
+
 def test_a_section_without_variation_is_named(cells):
     X, coords = cells
     labels = np.repeat(["a", "b"], 60)

@@ -159,3 +159,12 @@ def test_every_picture_has_alternative_text():
         assert not re.search(r"!\[\s*\]\(", text), page
         for figure in re.findall(r"^(?:```|:::)\{(?:figure|image)\} .+\n((?::.+\n)*)", text, re.M):
             assert re.search(r"^:alt: .{20}", figure, re.M), page
+
+
+def test_promises_of_the_docs_name_tests_that_exist():
+    page = (ROOT / "docs" / "reliability.md").read_text(encoding="utf-8")
+    named = re.findall(r"`(test_\w+)::(test_\w+)`", page)
+    assert len(named) > 40
+    for file, name in named:
+        code = (ROOT / "tests" / f"{file}.py").read_text(encoding="utf-8")
+        assert f"\ndef {name}(" in code, f"{file}::{name}"

@@ -336,6 +336,20 @@ def test_other_files_are_refused(tmp_path, content):
         load(tmp_path / "other")
 
 
+@pytest.mark.parametrize("content", [b"null", b"[]", b"3"])
+def test_files_that_hold_no_model_are_refused(path, content):
+    write(path, {**members_of(path), "model.json": content})
+    with pytest.raises(ValueError, match="holds no model, but an object of type"):
+        load(path)
+
+
+@pytest.mark.parametrize("value", [None, [1], {"a": 1}, np.zeros(3)])
+def test_only_models_are_saved(tmp_path, value):
+    with pytest.raises(TypeError, match="save keeps fitted estimators and SpatialModel, got"):
+        save(value, tmp_path / "value.dpvae")
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_pickles_and_other_archives_are_refused(tmp_path, fitted):
     joblib.dump(fitted, tmp_path / "model.joblib")
     with pytest.raises(ValueError, match=r"joblib\.load reads"):

@@ -33,7 +33,7 @@ from .encoding import (
     in_float64,
 )
 from .ensemble import balanced_subsets, out_of_bag, take_out_poses
-from .frames import SectionFrames
+from .frames import SectionFrames, check_latents
 from .model import FittedModel
 from .place_model import PlaceModel
 from .settings import FitSettings
@@ -323,6 +323,7 @@ def _as_a_query(
         )
     )
     own = encode_members(encoder_of(module), data.X, rows)
+    check_latents(own[0])
     take_out_poses(module, own)
     pose = in_float64(module.pose)
     latents, disagreement = average_in_common_pose(pose, own)

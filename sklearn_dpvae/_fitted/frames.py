@@ -13,6 +13,7 @@ from scipy.spatial.distance import pdist
 
 from .._utils.validation import check_sections, find_labels
 from ..metrics import ProcrustesTransform, procrustes_align
+from ..metrics._checks import is_one_point
 from ..reconstruction._anchors import estimate_scale
 from ..reconstruction._landmarks import choose_landmarks
 
@@ -89,11 +90,17 @@ class SectionFrames:
         n_landmarks : int
             Landmarks of each section.
         rng : RandomState
+
+        Raises
+        ------
+        ValueError
+            If all latents of a section are the same.
         """
         frames = []
         for code, label in enumerate(labels.tolist()):
             rows = np.flatnonzero(codes == code)
             z, s = latents[rows], coords[rows]
+            check_latents(z, f" of section {label!r}")
             chosen = choose_landmarks(s, n_landmarks, random_state=rng)
             frames.append(SectionFrame(label, procrustes_align(z, s), z[chosen], s[chosen]))
         return cls(tuple(frames), int(np.argmax(np.bincount(codes))))
@@ -117,6 +124,23 @@ class SectionFrames:
         known = np.array([frame.label for frame in self.frames])
         for code, own in enumerate(find_labels(labels, known)):
             yield self.frames[own if own >= 0 else self.default], np.flatnonzero(codes == code)
+
+
+def check_latents(latents: NDArray[np.float64], where: str = "") -> None:
+    """Raise if latents that a network has learned are all the same.
+
+    Parameters
+    ----------
+    latents : ndarray of shape (n_cells, n_components)
+    where : str, default=""
+        Goes into the message after "cells".
+    """
+    if is_one_point(latents):
+        raise ValueError(
+            f"the latents of all {len(latents)} cells{where} coincide: X hardly varies, or no "
+            "term of the loss spreads them. Scale X, for instance by SectionScaler, or raise "
+            "distance_weight."
+        )
 
 
 def varies(points: NDArray[np.float64]) -> bool:

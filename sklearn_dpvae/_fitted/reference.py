@@ -3,6 +3,7 @@
 Imports the counts, the masks' pairs and the fitted model.
 """
 
+import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -21,6 +22,9 @@ from .model import FittedModel
 
 # Values of X whose squares, summed over genes, are float32 numbers.
 _LARGEST = 1e15
+
+# Below, maps of z-scored tissues that are scaled down to it were several times as wrong.
+_SMALLEST_RANGE = 0.01
 
 _ROWS_TO_COMPARE = 256
 
@@ -103,13 +107,20 @@ def _check_views(views: Sequence[Any], X: Matrix, explained: Matrix | None) -> t
 
 
 def _check_values(X: Matrix, codes: NDArray[np.int64], labels: NDArray[Any]) -> None:
-    """Raise where no network can learn from X, before one tries."""
+    """Raise where no network can learn from X, before one tries, and warn where it hardly can."""
     highest, lowest = (float(getattr(X, name)()) for name in ("max", "min"))
     if max(highest, -lowest) > _LARGEST:
         raise ValueError(
             f"X holds values as large as {max(highest, -lowest):g}; networks compute in float32, "
             f"in which squares of values beyond {_LARGEST:g} are infinite. Scale X, for instance "
             "by SectionScaler."
+        )
+    if 0 < highest - lowest < _SMALLEST_RANGE:
+        warnings.warn(
+            f"no two values of X differ by more than {highest - lowest:.2g}, and networks learn "
+            "from values that differ by about 1. Scale X, for instance by SectionScaler.",
+            UserWarning,
+            stacklevel=2,
         )
     for code, label in enumerate(labels):
         rows = np.flatnonzero(codes == code)

@@ -62,7 +62,8 @@ def save(model: Any, path: "str | os.PathLike[str]") -> None:
     Raises
     ------
     TypeError
-        If the model holds an object that the format does not know. The message says where.
+        If it is no model, or holds an object that the format does not know. The message says
+        where.
     OSError
         If the file cannot be written.
 
@@ -106,6 +107,11 @@ def save(model: Any, path: "str | os.PathLike[str]") -> None:
     >>> bool((loaded.predict(tissue.X) == model.predict(tissue.X)).all())
     True
     """
+    if not _is_model(model):
+        raise TypeError(
+            f"save keeps fitted estimators and SpatialModel, got {type(model).__name__}. Use "
+            "numpy.savez or joblib.dump for other objects."
+        )
     encoder = Encoder()
     tree = encoder.encode(model, type(model).__name__)
     members = {_MODEL: _to_json(tree), **encoder.members}
@@ -143,8 +149,9 @@ def load(path: "str | os.PathLike[str]") -> Any:
     FileNotFoundError
         If there is no such file.
     ValueError
-        If the file is of another kind, is damaged, was changed since it was written, has a
-        format that is newer than this package, or holds a class that this version lacks.
+        If the file is of another kind, holds no model, is damaged, was changed since it was
+        written, has a format that is newer than this package, or holds a class that this version
+        lacks.
 
     Warns
     -----
@@ -181,8 +188,14 @@ def load(path: "str | os.PathLike[str]") -> Any:
             f"the model in {path} cannot be rebuilt ({error}). It was written by sklearn-dpvae "
             f"{_version(manifest, 'sklearn_dpvae')}; this is {__version__}."
         ) from error
+    if not _is_model(model):
+        raise ValueError(f"{path} holds no model, but an object of type {type(model).__name__}.")
     _warn_of_versions(decoder.foreign, manifest)
     return model
+
+
+def _is_model(value: Any) -> bool:
+    return hasattr(value, "fit") or hasattr(value, "predict")
 
 
 def _not_readable(path: Path, error: Exception) -> str:

@@ -4,6 +4,7 @@ Imports the objective and the network.
 """
 
 from copy import deepcopy
+from traceback import walk_tb
 from typing import Any
 
 import numpy as np
@@ -150,14 +151,32 @@ def check_callbacks(callbacks: Any) -> None:
         If an item is none.
     """
     for item in callbacks or ():
-        named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
-        callback = item[1] if named else item
-        kind = callback if isinstance(callback, type) else type(callback)
-        if not issubclass(kind, Callback):
+        if not issubclass(_kind_of(item), Callback):
             raise TypeError(
                 f"callbacks must hold skorch callbacks, got {item!r}. Derive it from "
                 "skorch.callbacks.Callback."
             )
+
+
+def comes_from(error: BaseException, callbacks: Any) -> bool:
+    """Whether an error was raised in a method of one of some callbacks.
+
+    Parameters
+    ----------
+    error : BaseException
+    callbacks : list, tuple or None
+        As `check_callbacks` takes them.
+    """
+    kinds = tuple(map(_kind_of, callbacks or ()))
+    frames = (frame for frame, _ in walk_tb(error.__traceback__))
+    return any(isinstance(frame.f_locals.get("self"), kinds) for frame in frames)
+
+
+def _kind_of(item: Any) -> type:
+    """The class of what a list of callbacks holds."""
+    named = isinstance(item, tuple) and len(item) == 2 and isinstance(item[0], str)
+    callback = item[1] if named else item
+    return callback if isinstance(callback, type) else type(callback)
 
 
 class ProgressBar(Callback):

@@ -13,7 +13,8 @@ def pick_device(device: str) -> str:
     """
     if device != "auto":
         try:
-            torch.empty(0, device=device)
+            # A device may be known and yet hold no data, such as "meta".
+            torch.zeros(1, device=device).cpu()
         except (RuntimeError, AssertionError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(

@@ -18,7 +18,7 @@ from skorch.callbacks import LRScheduler, PrintLog
 from .._network.dpvae import DPVAE
 from .._network.objective import Objective
 from .batches import Batches
-from .callbacks import Diverged, HeldOut, ProgressBar, RecordScale, StopTraining
+from .callbacks import Diverged, HeldOut, ProgressBar, RecordScale, StopTraining, comes_from
 from .checkpoint import NOT_KEPT, CheckpointFile, capture, restore
 from .distributed import AcceleratedNet, accelerator_for
 from .net import DPVAENet
@@ -186,11 +186,14 @@ class _Run:
         if self.file is not None and not self.finished:
             self.file.write(self.net, self._state(), finished=True)
 
-    def keep_what_is_there(self) -> bool:
-        """After an interrupt: whether the last whole epoch is to be the model."""
+    def write_what_is_there(self) -> None:
+        """Have the next fit go on from the last whole epoch, not from the last write."""
         if self.file is not None:
             self.file.write(self.net, self.last)
             self.file.keep = True
+
+    def keep_what_is_there(self) -> bool:
+        """After an interrupt: whether the last whole epoch is to be the model."""
         n_epochs = self.last["n_epochs"]
         if self.settings.on_interrupt != "keep" or not n_epochs or in_a_search():
             return False
@@ -251,8 +254,8 @@ def train(
 
     skorch's own `partial_fit` takes any KeyboardInterrupt for a callback's wish to stop, so a
     user's Ctrl-C would pass off a half-trained model as a fitted one. Here only an interrupt
-    that a callback raises at the end of an epoch stops training; any other goes through, or keeps
-    the last whole epoch if that is asked for.
+    that a callback of the caller's raises at the end of an epoch stops training, as skorch's
+    EarlyStopping does; any other goes through, or keeps the last whole epoch if that is asked for.
 
     Returns
     -------
@@ -277,11 +280,16 @@ def train(
         run.finish()
     except StopTraining:
         run.finish()
-    except KeyboardInterrupt:
-        if net.notifying == "on_epoch_end":
+    except KeyboardInterrupt as error:
+        if net.notifying == "on_epoch_end" and comes_from(error, settings.callbacks):
             run.finish()
-        elif not run.keep_what_is_there():
-            raise
+        else:
+            run.write_what_is_there()
+            if not run.keep_what_is_there():
+                raise
+    except SystemExit:  # The process is to end, as by a handler of SIGTERM.
+        run.write_what_is_there()
+        raise
     net.notify("on_train_end", X=batches, y=None)
     # The module is kept, and its gradients are as large as its weights.
     net.optimizer_.zero_grad(set_to_none=True)

@@ -44,8 +44,7 @@ def naming(name: str) -> Iterator[None]:
 def check_array(array: Any, *, input_name: str, **options: Any) -> Any:
     """`sklearn.utils.check_array`, with the name of the argument in every error.
 
-    A sparse matrix must be sound, too: an index that points outside of it would let compiled
-    code read and write other memory.
+    It also looks at what `check_container` does.
 
     Parameters
     ----------
@@ -65,23 +64,31 @@ def check_array(array: Any, *, input_name: str, **options: Any) -> Any:
         If it is not what is asked for.
     """
     with naming(input_name):
-        check_indices(array)
+        check_container(array)
         return sklearn.utils.check_array(array, input_name=input_name, **options)
 
 
-def check_indices(matrix: Any) -> None:
-    """Raise where a compressed sparse matrix points outside of itself.
+def check_container(matrix: Any) -> None:
+    """Raise for what would be read wrongly, without an error.
+
+    Values that a masked array hides would be taken for measured ones. An index of a sparse matrix
+    that points outside of it would let compiled code read and write other memory.
 
     Parameters
     ----------
     matrix : object
-        Anything; only sparse matrices in CSR, CSC and BSR are looked at.
+        Anything; only masked arrays, and sparse matrices in CSR, CSC and BSR, are looked at.
 
     Raises
     ------
     ValueError
-        If an index is out of bounds.
+        If a value is masked, or an index is out of bounds.
     """
+    if isinstance(matrix, np.ma.MaskedArray) and (hidden := np.ma.count_masked(matrix)):
+        raise ValueError(
+            f"{hidden} value(s) of the masked array are hidden, and would be taken for measured "
+            "ones. Replace them by its method filled, or drop their rows."
+        )
     if not sparse.issparse(matrix) or matrix.format not in ("csr", "csc", "bsr"):
         return
     matrix.check_format(full_check=False)

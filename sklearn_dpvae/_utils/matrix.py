@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
-from sklearn.utils.validation import FLOAT_DTYPES
 
-from .arrays import check_array
+from .arrays import check_array, check_container
 
 ROWS_AT_A_TIME = 1024
 
@@ -23,7 +22,7 @@ def check_matrix(
     X: Any,
     estimator: Any,
     *,
-    dtype: Any = FLOAT_DTYPES,
+    dtype: Any = (np.float64, np.float32),
     copy: bool = False,
     min_samples: int = 1,
     negative_hint: str | None = None,
@@ -40,7 +39,7 @@ def check_matrix(
         The matrix.
     estimator : estimator
         Named in messages.
-    dtype : list of types or "numeric", default=FLOAT_DTYPES
+    dtype : list of types or "numeric", default=(float64, float32)
         As in :func:`sklearn.utils.check_array`: a matrix of another type is converted to the
         first of them.
     copy : bool, default=False
@@ -95,9 +94,15 @@ def in_memory(X: Any) -> Any:
     -------
     {ndarray, CSR matrix}
         float16, which sparse matrices cannot hold, becomes float32.
+
+    Raises
+    ------
+    ValueError
+        See `check_container`.
     """
     if hasattr(X, "compute"):  # dask
         X = X.compute()
+    check_container(X)
     X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
     return X.astype(np.float32) if X.dtype == np.float16 else X
 

@@ -16,11 +16,12 @@ from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import validate_params
 from sklearn.utils.validation import column_or_1d
 
-from .arrays import check_array, naming
+from .arrays import check_array, check_container, naming
 
 # Extents of a section whose squares, and those of distances in it, are floating-point numbers.
 LARGEST_POSITION = 1e100
 _EXTENTS = (1 / LARGEST_POSITION, LARGEST_POSITION)
+_EXTENTS_32 = (1e-15, 1e15)
 
 # Extent of a section relative to its distance from the origin. Below, positions are rounded to
 # some hundred different ones.
@@ -104,6 +105,7 @@ def check_sections(
     if sections is None:
         return np.zeros(n_samples, dtype=np.int64), np.array([0])
     with naming(name):
+        check_container(sections)
         values: NDArray = np.asarray(sections)
     if values.ndim == 0:
         raise ValueError(
@@ -235,24 +237,58 @@ def check_coords(
                 f"section {label} has n_samples={len(part)} cell(s) with positions; at least "
                 f"{MIN_CELLS_PER_SECTION} are needed. Drop the section or merge it with another."
             )
-        extent = (part.max(axis=0) - part.min(axis=0)).max()
+        extent = _extent_of(part)
         if extent == 0:
             raise ValueError(
                 f"all {len(part)} positions of section {label} are the same point "
                 f"{part[0].tolist()}. Pass {name} that differ, or drop the section."
             )
-        if not _EXTENTS[0] < extent < _EXTENTS[1]:
-            raise ValueError(
-                f"the positions of section {label} span {extent:g}, and squares of such numbers "
-                f"are no floating-point numbers. Pass {name} in another unit."
-            )
-        if extent < _RESOLUTION * np.abs(part).max():
-            raise ValueError(
-                f"the positions of section {label} span {extent:g} but lie as far from the origin "
-                f"as {np.abs(part).max():g}, so that float64 hardly tells them apart. Subtract an "
-                f"origin from {name}."
-            )
+        check_unit(f"the positions of section {label} span", part, name)
+        check_resolution(f"the positions of section {label} span", part, name)
     return points
+
+
+def _extent_of(points: NDArray[Any]) -> float:
+    return float((points.max(axis=0) - points.min(axis=0)).max())
+
+
+def check_unit(what: str, points: NDArray[Any], name: str) -> None:
+    """Raise if points differ, but the square of their extent is 0 or infinite.
+
+    Parameters
+    ----------
+    what : str
+        Begins the message: whose positions they are, and a verb.
+    points : ndarray of shape (n_samples, n_dims)
+    name : str
+        What messages call the argument.
+    """
+    extent = _extent_of(points)
+    smallest, largest = _EXTENTS_32 if points.dtype == np.float32 else _EXTENTS
+    if extent and not smallest < extent < largest:
+        raise ValueError(
+            f"{what} {extent:g}, and squares of such numbers are no floating-point numbers. Pass "
+            f"{name} in another unit."
+        )
+
+
+def check_resolution(what: str, points: NDArray[Any], name: str) -> None:
+    """Raise if points differ, but lie so far out that their differences are rounding.
+
+    Parameters
+    ----------
+    what : str
+        Begins the message: whose positions they are, and a verb.
+    points : ndarray of shape (n_samples, n_dims)
+    name : str
+        What messages call the argument.
+    """
+    extent, largest = _extent_of(points), np.abs(points).max()
+    if 0 < extent < _RESOLUTION * largest:
+        raise ValueError(
+            f"{what} {extent:g} but lie as far from the origin as {largest:g}, so that float64 "
+            f"hardly tells them apart. Subtract an origin from {name}."
+        )
 
 
 def known_rows(coords: NDArray[np.float64], *, name: str) -> NDArray[np.intp]:

@@ -7,9 +7,12 @@ for.
 import argparse
 import ast
 import os
+import signal
 import sys
+import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib import import_module
 from typing import Any, NoReturn
 
@@ -45,6 +48,10 @@ class _UsageError(Exception):
     """Arguments that cannot be parsed."""
 
 
+class _Terminated(SystemExit):
+    """The process was asked to end."""
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line, like all others of the program."""
 
@@ -63,8 +70,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     Returns
     -------
     status : int
-        0 on success, 2 after an error, of which one line on stderr tells, 130 after Ctrl-C, and
-        1 if the reader of the output has closed it.
+        0 on success, 2 after an error, of which one line on stderr tells, 130 after Ctrl-C, 143
+        after SIGTERM, and 1 if the reader of the output has closed it.
 
     Examples
     --------
@@ -72,7 +79,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     >>> main(["predict", "tissue.dpvae", "query.h5ad", "-o", "positions.txt"])
     2
     """
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _exiting_on_sigterm():
         warnings.showwarning = _show_warning  # type: ignore[assignment]
         try:
             arguments = _parser().parse_args(argv)
@@ -90,7 +97,31 @@ def main(argv: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             _say("error", "interrupted")
             return 130
+        except _Terminated:
+            _say("error", "terminated")
+            return 143
     return 0
+
+
+@contextmanager
+def _exiting_on_sigterm() -> Iterator[None]:
+    """Take SIGTERM, which batch systems send before they kill, for a wish to exit.
+
+    By default it ends a process at once: nothing would be written to a checkpoint, and scratch
+    files would stay.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield  # Others cannot have handlers.
+        return
+
+    def end(*_: Any) -> NoReturn:
+        raise _Terminated
+
+    usual = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if usual is None else usual)
 
 
 def _say(kind: str, message: str) -> None:

@@ -14,7 +14,12 @@ def report(arguments: Namespace, message: str) -> None:
 
 def result(arguments: Namespace, message: str, **data: Any) -> None:
     """Say on stdout what was done: as JSON if asked, as text unless the program is quiet."""
-    if arguments.json:
-        print(json.dumps(data))
-    elif not arguments.quiet:
-        print(message)
+    if not arguments.json and arguments.quiet:
+        return
+    try:
+        print(json.dumps(data) if arguments.json else message, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        # A full disk names no file.
+        raise OSError(error.errno, f"{error.strerror} on standard output") from error

@@ -53,6 +53,8 @@ def read_h5ad_gz(path: Path) -> Any:
             with gzip.open(path) as source, open(target, "wb") as file:
                 shutil.copyfileobj(source, file)
         except (OSError, EOFError, zlib.error) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise OSError(error.errno, f"{error.strerror} while {path} is unpacked") from error
             raise ValueError(f"{path} is damaged or cut short ({reason(error)}).") from error
         return read_h5ad(target)
 

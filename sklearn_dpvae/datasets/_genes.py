@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
-from .._utils.arrays import check_array
+from .._utils.arrays import check_array, naming
 from ._gene_matching import match_genes, quote
 
 # A panel has a small part of the genes that were selected from a whole transcriptome.
@@ -415,7 +415,8 @@ def other_names(table: Any) -> np.ndarray | None:
 
 
 def check_names(names: ArrayLike, argument: str) -> np.ndarray:
-    names = np.asarray(names)
+    with naming(argument):
+        names = np.asarray(names)
     if names.ndim != 1 or len(names) == 0:
         raise ValueError(
             f"{argument} must be a non-empty list of names, got an array of shape {names.shape}."
@@ -434,7 +435,8 @@ def check_names(names: ArrayLike, argument: str) -> np.ndarray:
 def _check_ids(ids: ArrayLike | None, names: np.ndarray, argument: str) -> np.ndarray | None:
     if ids is None:
         return None
-    found = np.asarray(ids).astype(str)
+    with naming(argument):
+        found = np.asarray(ids).astype(str)
     if found.shape != names.shape:
         raise ValueError(
             f"{argument} has shape {found.shape}, but there are {len(names)} names. Pass one "

@@ -10,19 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .._utils.validation import check_coords, check_sections
+from .._utils.validation import check_coords, check_sections, check_unit
 
 
-def check_points(points: ArrayLike, name: str) -> NDArray[np.float64]:
+def check_points(points: ArrayLike, name: str, *, any_unit: bool = False) -> NDArray[np.float64]:
     """Return finite points as a float64 array of shape (n_samples, n_dims).
 
-    A one-dimensional array holds one coordinate per row.
+    A one-dimensional array holds one coordinate per row. Unless they may be in any unit, squares
+    of their distances must be floating-point numbers.
     """
-    return check_coords(points, name=name)
+    checked = check_coords(points, name=name)
+    if not any_unit:
+        check_unit(f"{name} spans", checked, name)
+    return checked
 
 
 def check_two_point_sets(
-    a: ArrayLike, b: ArrayLike, names: tuple[str, str], sections: ArrayLike | None = None
+    a: ArrayLike,
+    b: ArrayLike,
+    names: tuple[str, str],
+    sections: ArrayLike | None = None,
+    *,
+    any_unit: bool = False,
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], list[NDArray[np.intp]], NDArray]:
     """Validate two point sets with the same rows, and the section labels of these rows.
 
@@ -34,6 +43,8 @@ def check_two_point_sets(
         Their names in error messages.
     sections : array-like of shape (n_samples,) or None
         One label per row.
+    any_unit : bool, default=False
+        Whether squares of distances may be 0 or infinite.
 
     Returns
     -------
@@ -46,10 +57,11 @@ def check_two_point_sets(
     Raises
     ------
     ValueError
-        If the sets differ in their numbers of rows, or hold NaN or infinity.
+        If the sets differ in their numbers of rows, hold NaN or infinity, or are in a unit in
+        which squares are none.
     """
-    a = check_points(a, names[0])
-    b = check_points(b, names[1])
+    a = check_points(a, names[0], any_unit=any_unit)
+    b = check_points(b, names[1], any_unit=any_unit)
     if len(a) != len(b):
         raise ValueError(
             f"{names[0]} has {len(a)} rows but {names[1]} has {len(b)}. Pass two point sets "

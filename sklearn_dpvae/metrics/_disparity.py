@@ -46,7 +46,7 @@ def align_sections(
     section.
     """
     y_true, y_pred, parts, labels = check_two_point_sets(
-        y_true, y_pred, ("y_true", "y_pred"), sections
+        y_true, y_pred, ("y_true", "y_pred"), sections, any_unit=True
     )
     weights = _check_weights(sample_weight, len(y_true))
     fits, degenerate = [], []

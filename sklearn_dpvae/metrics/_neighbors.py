@@ -219,6 +219,7 @@ def median_position_error(
             raise ValueError(f"unit must be a positive number or 'spacing', got {unit!r}.")
     else:
         check_scalar(unit, "unit", Real, min_val=0, include_boundaries="neither")
+    check_two_point_sets(y_true, y_pred, ("y_true", "y_pred"))
     fits, true, predicted = align_sections(y_true, y_pred, sections)
     if not align:
         _check_same_dimension(true, predicted)

@@ -113,7 +113,7 @@ class ProcrustesTransform:
 
     @staticmethod
     def _check(points: ArrayLike, n_dims: int) -> NDArray[np.float64]:
-        points = check_points(points, "points")
+        points = check_points(points, "points", any_unit=True)
         if points.shape[1] != n_dims:
             raise ValueError(
                 f"points has {points.shape[1]} dimension(s) but the transform was fitted with "
@@ -231,7 +231,9 @@ def procrustes_align(
     >>> align.transform([[1.0, 1.0]]).round(6)
     array([[-3.,  3.]])
     """
-    source, target, _, _ = check_two_point_sets(source, target, ("source", "target"))
+    source, target, _, _ = check_two_point_sets(
+        source, target, ("source", "target"), any_unit=True
+    )
     if is_one_point(target):
         raise ValueError(
             f"all {len(target)} row(s) of target are the same point {target[0].tolist()}; "

@@ -131,7 +131,10 @@ def for_steps(
         return X, missing if missing.any() else None
     if missing is None:
         return X, None
-    mask = check_missing_genes(missing, np.shape(X)[1])
+    shape = np.shape(X)
+    if len(shape) != 2:
+        raise ValueError(f"X must be a matrix of cells and genes, got the shape {shape}.")
+    mask = check_missing_genes(missing, shape[1])
     weights = gene_weights(pipeline)
     if len(weights) == len(mask) and mask.any():
         said = report_missing(mask, weights, 0.0)

@@ -687,8 +687,8 @@ class SpatialPipeline(Pipeline):
         # Counts that the steps are to transform are what the last step gets as its X.
         if self._explains_counts() and "counts" not in (self.transform_input or ()):
             makers["counts"] = lambda: select_genes(transformers(self), X)
+        check_n_thinned(self.n_thinned, final if len(self.steps) > 1 else None)
         if self.n_thinned and len(self.steps) > 1:
-            check_n_thinned(self.n_thinned, final)
             makers["views"] = lambda: thinned_views(self, X, given, self.n_thinned, depths)
         if not makers:
             yield

@@ -149,8 +149,7 @@ def call_last_step(
         What the method returns; the pipeline where that is the last step.
     """
     keywords, of_last = keywords_of(pipeline, method, params)
-    with naming("X"):
-        X = with_rows(X)
+    X = with_rows(X)
     mask = None
     if missing is not None:
         shape = np.shape(X)
@@ -208,7 +207,8 @@ def with_rows(X: Any) -> Any:
     ----------
     X : {array-like, sparse matrix, dask array}
     """
-    return indexable(X.compute() if hasattr(X, "compute") else X)[0]
+    with naming("X"):
+        return indexable(X.compute() if hasattr(X, "compute") else X)[0]
 
 
 def select_genes(steps: Iterable[Any], X: Any) -> Any:

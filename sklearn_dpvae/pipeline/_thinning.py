@@ -28,6 +28,8 @@ _MOST_VALUES = 50_000_000
 
 # Always the same, so that a fit that was interrupted finds the same data when it goes on.
 _SEED = 0
+# Beyond it, not every whole number is one of float64.
+_MOST_COUNTS = 2**53
 
 
 def thinned_views(
@@ -57,6 +59,8 @@ def thinned_views(
         Empty if `X` does not hold counts.
     """
     counts = X if sparse.issparse(X) else np.asarray(X)
+    if counts.dtype.kind not in "buif":  # Such as objects.
+        counts = counts.astype(np.float64)
     if kind_of_values(counts) != "counts":
         return ()
     keywords, _ = keywords_of(pipeline, "predict", of_a_query(pipeline, params))
@@ -112,7 +116,17 @@ def thin(counts: Any, shares: NDArray[np.float64], rng: np.random.Generator) -> 
     Returns
     -------
     {ndarray, CSR matrix} of shape (n_cells, n_genes), in the dtype of `counts`
+
+    Raises
+    ------
+    ValueError
+        If a count is so large that floating point cannot tell it from the next one.
     """
+    if (most := counts.max()) > _MOST_COUNTS:
+        raise ValueError(
+            f"X holds counts as large as {most:g}, and floating point no longer tells one more "
+            "from one less there. Pass raw counts, or n_thinned=0."
+        )
     if not sparse.issparse(counts):
         kept = rng.binomial(counts.astype(np.int64), shares[:, None])
         return kept.astype(counts.dtype)
@@ -127,7 +141,7 @@ def check_n_thinned(n_thinned: Any, final: Any) -> None:
     """Check the parameter `n_thinned` before anything is fitted."""
     if not isinstance(n_thinned, Integral) or n_thinned < 0:
         raise ValueError(f"n_thinned must be 0 or more, got {n_thinned!r}.")
-    if not takes(final, "fit", "views"):
+    if n_thinned and not takes(final, "fit", "views"):
         raise ValueError(
             f"n_thinned={n_thinned} makes thinned views of the reference, but the last step, "
             f"{final!r}, has no argument views in its fit. Pass n_thinned=0."

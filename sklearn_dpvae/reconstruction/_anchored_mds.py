@@ -9,7 +9,7 @@ from sklearn.utils._param_validation import StrOptions
 from sklearn.utils.validation import validate_data
 
 from .._utils.arrays import check_array
-from .._utils.validation import checks_parameters
+from .._utils.validation import check_unit, checks_parameters
 from ._anchors import Anchors
 from ._smacof import PARAMETER_CONSTRAINTS, anchored_smacof
 
@@ -215,6 +215,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         checked = check_array(
             X, dtype=[np.float64, np.float32], ensure_min_samples=2, estimator=self, input_name="X"
         )
+        check_unit("X spans", checked, "X")
         precomputed = self.dissimilarity == "precomputed"
         result = anchored_smacof(
             checked if precomputed else None,

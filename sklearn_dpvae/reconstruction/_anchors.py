@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial.distance import pdist
 
-from .._utils.arrays import check_array
-from .._utils.validation import LARGEST_POSITION, known_rows
+from .._utils.arrays import check_array, check_container, naming
+from .._utils.validation import LARGEST_POSITION, check_resolution, known_rows
 
 # Anchors count as lying in one line (or plane) below this ratio of extents.
 _DEGENERATE = 1e-6
@@ -45,7 +45,7 @@ def check_anchors(
     ------
     ValueError
         If an index is out of range, not an integer or given twice, a coordinate is missing or
-        infinite, or shapes disagree.
+        infinite, positions lie so far out that they are rounded to one, or shapes disagree.
 
     Examples
     --------
@@ -83,7 +83,9 @@ def check_anchors(
 
 
 def _check_indices(given: ArrayLike, n_samples: int) -> NDArray[np.intp]:
-    indices = np.asarray(given)
+    with naming("anchor indices"):
+        check_container(given)
+        indices = np.asarray(given)
     if indices.size == 0:
         indices = indices.astype(np.intp)
     if indices.ndim != 1:
@@ -138,6 +140,8 @@ def _check_coords(given: ArrayLike, n_anchors: int, n_dims: int | None) -> NDArr
             f"anchors lie as far out as {np.abs(coords).max():g}, and squares of such numbers are "
             "no floating-point numbers. Pass positions in another unit."
         )
+    if coords.size:
+        check_resolution("anchors span", coords, "the positions of anchors")
     return coords
 
 

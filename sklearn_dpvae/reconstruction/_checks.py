@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from .._utils.arrays import check_array
+from .._utils.validation import check_unit
 
 # Entries across the diagonal may differ by this part of the largest entry.
 _ASYMMETRY = 1e-6
@@ -32,6 +33,7 @@ def check_dissimilarities(dissimilarities: ArrayLike) -> NDArray[np.floating]:
             f"dissimilarities has shape {matrix.shape}, but one row and one column per point was "
             "expected. Pass points themselves as latents."
         )
+    check_unit("dissimilarities span", matrix, "dissimilarities")
     largest = np.abs(matrix).max()
     if matrix.min() < 0:
         raise ValueError(

@@ -12,6 +12,7 @@ from sklearn.metrics import pairwise_distances
 from torch import Tensor
 
 from .._utils.arrays import check_array
+from .._utils.validation import check_unit
 from ._anchors import (
     Anchors,
     check_anchors,
@@ -82,6 +83,7 @@ class ScalingProblem:
             source = self.latents = check_array(
                 latents, dtype=[np.float64, np.float32], input_name="latents"
             )
+            check_unit("latents span", source, "latents")
         self.n_samples, self.n_dims, self.dtype = len(source), n_dims, source.dtype
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
