@@ -59,6 +59,8 @@ def test_a_mapping_survives_a_file(case, tmp_path):
     a = dpa.project_genes(case.mapped, case.query)
     b = dpa.project_genes(again, case.query)
     np.testing.assert_array_equal(a.X, b.X)
+    ways = as_mapping(case.mapped).tellings
+    assert as_mapping(again).tellings == ways and None not in ways
 
 
 def test_rows_are_found_by_name_and_columns_by_gene(case):

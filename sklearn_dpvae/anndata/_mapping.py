@@ -15,9 +15,11 @@ from ..datasets._gene_matching import quote
 from ..datasets._genes import MIN_SHARE
 from ..datasets._layers import find_expression
 from ..datasets._positions import is_located
+from ..mapping._telling import Telling
 from ._positions import _known_positions, _query, _sections
 
 _COMPONENTS = "dpvae_components"
+_TELLINGS = ("told_on_locations", "told_in_cells")
 _SPATIAL = "spatial"
 
 
@@ -139,6 +141,10 @@ def map(
         "by": by,
         "with_capacity": capacity is not None,
         "unit": model.unit or "unknown",
+    } | {
+        name: way.as_array()
+        for name, way in zip(_TELLINGS, found.tellings, strict=True)
+        if way is not None
     }
     return mapped
 
@@ -319,11 +325,14 @@ def as_mapping(mapped: Any) -> mapping.CellMapping:
             "mapped is no AnnData of cells x locations. Pass what sklearn_dpvae.anndata.map "
             "returned."
         )
+    ways = [mapped.uns["dpvae"].get(name) for name in _TELLINGS]
+    on_locations, in_cells = (None if way is None else Telling.of_array(way) for way in ways)
     return mapping.CellMapping(
         in_memory(mapped.X[:]),
         np.asarray(mapped.varm[_SPATIAL]),
         cell_components=mapped.obsm.get(_COMPONENTS),
         location_components=mapped.varm.get(_COMPONENTS),
+        tellings=(on_locations, in_cells),
     )
 
 
