@@ -13,10 +13,11 @@ Methods are `map_cells` by expression and by place; the 20 nearest cells in 30 p
 of both data sets, centered by each; the five cells nearest by true positions, which is what the
 position alone could tell; and Tangram, where it is installed, at its defaults.
 
---cost measures seconds and peak memory of mapping so many cells to so many locations, each in a
-process of its own, without and with a capacity.
+--cost measures seconds and peak memory, in MB, of mapping so many cells to so many locations, each
+in a process of its own: without and with a capacity, and a few steps of Tangram.
 """
 
+import importlib.util
 import json
 import multiprocessing
 import resource
@@ -59,6 +60,8 @@ N_COMPONENTS, N_NEIGHBORS, N_IN_PLACE = 30, 20, 5
 N_TOP = 2000
 # Of the overall shares, added to all shares, so that no log loss is infinite.
 FLOOR = 1e-3
+# Of Tangram, whose cost is measured.
+N_EPOCHS, MOST_ENTRIES = 5, 10**8
 
 
 class Data:
@@ -312,33 +315,52 @@ def cost(n_cells, n_locations, capacity, results):
     model = make_spatial_pipeline(max_epochs=2, n_calibration_folds=None, random_state=0)
     model.fit(X[:1000], coords[:1000])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    start = time.perf_counter()
+    start = time.process_time()
     limit = np.full(n_locations, -(-n_cells // n_locations)) if capacity else None
     mapping: CellMapping = map_cells(model, cells, (X, coords), capacity=limit)
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.put(
-        {
-            "n_cells": n_cells,
-            "n_locations": n_locations,
-            "capacity": capacity,
-            "seconds": seconds,
-            "peak MB": peak,
-            "of which mapping": peak - before,
-            "dense matrix MB": n_cells * n_locations * 4 / 2**20,
-            "full": float(mapping.n_cells_per_location.max()),
-        }
+    measured = measured_cost(start, before)
+    results.put(measured | {"most cells in a location": float(mapping.n_cells_per_location.max())})
+
+
+def cost_of_tangram(n_cells, n_locations, _, results):
+    """The same of a few steps of Tangram."""
+    import anndata
+    import tangram
+
+    tissue = make_tissue(n_cells + n_locations, 300, random_state=0)
+    parts = [anndata.AnnData(logs(X)) for X in (tissue.X[n_locations:], tissue.X[:n_locations])]
+    for part in parts:
+        part.var_names = tissue.genes
+    del tissue
+    tangram.pp_adatas(*parts)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.process_time()
+    tangram.map_cells_to_space(
+        *parts, mode="cells", device="cpu", num_epochs=N_EPOCHS, verbose=False
     )
+    results.put(measured_cost(start, before))
+
+
+def measured_cost(start, before):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = time.process_time() - start
+    return {"seconds": seconds, "peak MB": peak, "of which mapping": peak - before}
 
 
 def print_cost(n_cells, n_locations):
+    rows = {"map_cells": (cost, False), "map_cells with a capacity": (cost, True)}
+    # A dense matrix of many cells, with its gradient and moments, is too much for most machines.
+    if n_cells * n_locations <= MOST_ENTRIES and importlib.util.find_spec("tangram"):
+        rows[f"Tangram, {N_EPOCHS} of its 1,000 steps"] = (cost_of_tangram, False)
     context = multiprocessing.get_context("spawn")
-    for capacity in (False, True):
+    for name, (measure_cost, capacity) in rows.items():
         results = context.Queue()
-        process = context.Process(target=cost, args=(n_cells, n_locations, capacity, results))
+        given = n_cells, n_locations, capacity, results
+        process = context.Process(target=measure_cost, args=given)
         process.start()
-        print(json.dumps(results.get()), flush=True)
+        print(json.dumps({"method": name} | results.get()), flush=True)
         process.join()
+    print(f"one dense matrix in single precision: {n_cells * n_locations * 4 / 2**20:.0f} MB")
 
 
 @threads(1)
