@@ -11,12 +11,14 @@ the same tissue; mean Jensen-Shannon divergence in bits.
 
 Methods are `map_cells` by expression and by place; the 20 nearest cells in 30 principal components
 of both data sets, centered by each; the five cells nearest by true positions, which is what the
-position alone could tell; and Tangram, where it is installed, at its defaults.
+position alone could tell; and Tangram, moscot and novoSpaRc, those that are installed, at their
+defaults.
 
---cost measures seconds and peak memory of mapping so many cells to so many locations, each in a
-process of its own, without and with a capacity.
+--cost measures seconds and peak memory, in MB, of mapping so many cells to so many locations, each
+in a process of its own: without and with a capacity, and a few steps of Tangram.
 """
 
+import importlib.util
 import json
 import multiprocessing
 import resource
@@ -59,6 +61,8 @@ N_COMPONENTS, N_NEIGHBORS, N_IN_PLACE = 30, 20, 5
 N_TOP = 2000
 # Of the overall shares, added to all shares, so that no log loss is infinite.
 FLOOR = 1e-3
+# Of Tangram, whose cost is measured.
+N_EPOCHS, MOST_ENTRIES = 5, 10**8
 
 
 class Data:
@@ -174,28 +178,79 @@ class TruePlaces(Weights):
         self.of_locations = nearest(data.coords, data.query_places, N_IN_PLACE)
 
 
-class Tangram(Weights):
-    """Tangram at its defaults, on the genes that scanpy finds most variable in the cells."""
+class Tool(Weights):
+    """Another tool at its defaults, on the genes that vary most in the cells."""
 
     def __init__(self, data, shown, seed):
         import anndata
-        import tangram
 
         parts = []
         for X in (data.query_X, data.X):
             adata = anndata.AnnData(logs(X[:, shown]))
             adata.var_names = [str(gene) for gene in shown]
             parts.append(adata)
-        top = np.argsort(-parts[0].X.var(axis=0))[:N_TOP]
+        parts[1].obsm["spatial"] = data.coords
+        top = np.sort(np.argsort(-parts[0].X.var(axis=0))[:N_TOP])
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            tangram.pp_adatas(*parts, genes=[str(shown[gene]) for gene in top])
-            found = tangram.map_cells_to_space(
-                *parts, mode="cells", device="cpu", random_state=seed, verbose=False
-            )
-        matrix = np.asarray(found.X, dtype=np.float32)
-        self.of_locations = matrix
+            matrix = np.asarray(self.map(*parts, top, seed), dtype=np.float32)
+        self.of_locations = matrix / np.maximum(matrix.sum(axis=1, keepdims=True), 1e-12)
         self.of_cells = matrix.T / np.maximum(matrix.sum(axis=0)[:, None], 1e-12)
+
+
+class Tangram(Tool):
+    module = "tangram"
+
+    @staticmethod
+    def map(cells, locations, top, seed):
+        import tangram
+
+        tangram.pp_adatas(cells, locations, genes=list(cells.var_names[top]))
+        found = tangram.map_cells_to_space(
+            cells, locations, mode="cells", device="cpu", random_state=seed, verbose=False
+        )
+        return found.X
+
+
+class Moscot(Tool):
+    """As its tutorial on mapping does: components of both, and expression within each."""
+
+    module = "moscot"
+
+    @staticmethod
+    def map(cells, locations, top, _):
+        from moscot.problems.space import MappingProblem
+
+        cells, locations = cells[:, top].copy(), locations[:, top].copy()
+        n = min(N_COMPONENTS, len(top) - 1)
+        cells.obsm["X_pca"] = PCA(n, random_state=0).fit_transform(cells.X)
+        problem = MappingProblem(adata_sc=cells, adata_sp=locations)
+        problem = problem.prepare(
+            sc_attr={"attr": "obsm", "key": "X_pca"}, xy_callback="local-pca"
+        )
+        problem = problem.solve()
+        return np.asarray(problem["src", "tgt"].solution.transport_matrix).T
+
+
+class NovoSpaRc(Tool):
+    """As its tutorial does, with all genes that are used as markers."""
+
+    module = "novosparc"
+
+    @staticmethod
+    def map(cells, locations, top, _):
+        import novosparc
+
+        cells = cells[:, top].copy()
+        tissue = novosparc.cm.Tissue(dataset=cells, locations=locations.obsm["spatial"])
+        tissue.setup_reconstruction(
+            atlas_matrix=locations.X[:, top], markers_to_use=np.arange(len(top)), verbose=False
+        )
+        tissue.reconstruct(alpha_linear=0.8, epsilon=5e-3, verbose=False)
+        return tissue.gw
+
+
+TOOLS = {"Tangram": Tangram, "moscot": Moscot, "novoSpaRc": NovoSpaRc}
 
 
 def methods(data):
@@ -207,11 +262,8 @@ def methods(data):
     }
     if data.query_places is not None:
         found["true places"] = TruePlaces
-    try:
-        import tangram  # noqa: F401
-    except ImportError:
-        return found
-    return found | {"Tangram": Tangram}
+    tools = {name: tool for name, tool in TOOLS.items() if importlib.util.find_spec(tool.module)}
+    return found | tools
 
 
 def correlation(a, b):
@@ -312,33 +364,52 @@ def cost(n_cells, n_locations, capacity, results):
     model = make_spatial_pipeline(max_epochs=2, n_calibration_folds=None, random_state=0)
     model.fit(X[:1000], coords[:1000])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    start = time.perf_counter()
+    start = time.process_time()
     limit = np.full(n_locations, -(-n_cells // n_locations)) if capacity else None
     mapping: CellMapping = map_cells(model, cells, (X, coords), capacity=limit)
-    seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    results.put(
-        {
-            "n_cells": n_cells,
-            "n_locations": n_locations,
-            "capacity": capacity,
-            "seconds": seconds,
-            "peak MB": peak,
-            "of which mapping": peak - before,
-            "dense matrix MB": n_cells * n_locations * 4 / 2**20,
-            "full": float(mapping.n_cells_per_location.max()),
-        }
+    measured = measured_cost(start, before)
+    results.put(measured | {"most cells in a location": float(mapping.n_cells_per_location.max())})
+
+
+def cost_of_tangram(n_cells, n_locations, _, results):
+    """The same of a few steps of Tangram."""
+    import anndata
+    import tangram
+
+    tissue = make_tissue(n_cells + n_locations, 300, random_state=0)
+    parts = [anndata.AnnData(logs(X)) for X in (tissue.X[n_locations:], tissue.X[:n_locations])]
+    for part in parts:
+        part.var_names = tissue.genes
+    del tissue
+    tangram.pp_adatas(*parts)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    start = time.process_time()
+    tangram.map_cells_to_space(
+        *parts, mode="cells", device="cpu", num_epochs=N_EPOCHS, verbose=False
     )
+    results.put(measured_cost(start, before))
+
+
+def measured_cost(start, before):
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    seconds = time.process_time() - start
+    return {"seconds": seconds, "peak MB": peak, "of which mapping": peak - before}
 
 
 def print_cost(n_cells, n_locations):
+    rows = {"map_cells": (cost, False), "map_cells with a capacity": (cost, True)}
+    # A dense matrix of many cells, with its gradient and moments, is too much for most machines.
+    if n_cells * n_locations <= MOST_ENTRIES and importlib.util.find_spec("tangram"):
+        rows[f"Tangram, {N_EPOCHS} of its 1,000 steps"] = (cost_of_tangram, False)
     context = multiprocessing.get_context("spawn")
-    for capacity in (False, True):
+    for name, (measure_cost, capacity) in rows.items():
         results = context.Queue()
-        process = context.Process(target=cost, args=(n_cells, n_locations, capacity, results))
+        given = n_cells, n_locations, capacity, results
+        process = context.Process(target=measure_cost, args=given)
         process.start()
-        print(json.dumps(results.get()), flush=True)
+        print(json.dumps({"method": name} | results.get()), flush=True)
         process.join()
+    print(f"one dense matrix in single precision: {n_cells * n_locations * 4 / 2**20:.0f} MB")
 
 
 @threads(1)

@@ -1,5 +1,7 @@
 """Mapping of AnnData, and what scanpy, squidpy and SpatialData make of it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -59,6 +61,8 @@ def test_a_mapping_survives_a_file(case, tmp_path):
     a = dpa.project_genes(case.mapped, case.query)
     b = dpa.project_genes(again, case.query)
     np.testing.assert_array_equal(a.X, b.X)
+    ways = as_mapping(case.mapped).tellings
+    assert as_mapping(again).tellings == ways and None not in ways
 
 
 def test_rows_are_found_by_name_and_columns_by_gene(case):
@@ -158,6 +162,7 @@ def test_squidpy_goes_on_with_genes_and_labels(case):
 def test_labels_go_into_the_table_of_a_spatialdata(case):
     spatialdata = pytest.importorskip("spatialdata")
     from spatialdata.models import ShapesModel, TableModel
+    from spatialdata.transformations import Scale, set_transformation
 
     coords = case.reference.obsm["spatial"]
     table = case.reference.copy()
@@ -167,9 +172,13 @@ def test_labels_go_into_the_table_of_a_spatialdata(case):
     table = TableModel.parse(table, region="spots", region_key="region", instance_key="spot")
     shapes = ShapesModel.parse(coords, geometry=0, radius=1.0, index=np.arange(N_REFERENCE))
     sdata = spatialdata.SpatialData(tables={"table": table}, shapes={"spots": shapes})
-    mapped = dpa.map(case.model, case.query, sdata)
+    cells = spatialdata.SpatialData(tables={"cells": TableModel.parse(case.query.copy())})
+    mapped = dpa.map(case.model, cells, sdata)
     np.testing.assert_allclose(mapped.varm["spatial"], coords)
     dpa.project_labels(mapped, sdata, "side")
     written = sdata.tables["table"]
     assert written.obsm["dpvae_side"].shape == (N_REFERENCE, 2)
     assert written.uns["spatialdata_attrs"]["region"] == "spots"
+    set_transformation(sdata.shapes["spots"], Scale([2.0, 2.0], axes=("x", "y")), "pixels")
+    model = replace(case.model, coordinate_system="pixels")
+    np.testing.assert_allclose(dpa.map(model, cells, sdata).varm["spatial"], 2 * coords)

@@ -472,6 +472,8 @@ def sdata(adata, counts):
     return spatialdata.SpatialData(tables={"table": table}, shapes={"cells": shapes.iloc[::-1]})
 
 
+# What SpatialData says of the packages that it writes with.
+@pytest.mark.filterwarnings("ignore")
 def test_positions_of_a_spatialdata_are_centroids(sdata, counts, tmp_path):
     assert_counts(read_sections(sdata), counts)
     sdata.write(tmp_path / "brain.zarr")
@@ -491,6 +493,10 @@ def test_results_go_into_a_spatialdata_with_shapes(sdata, counts):
     np.testing.assert_allclose(np.stack([circles.geometry.x, circles.geometry.y], 1), placed)
     assert circles.index.tolist() == list(range(100, 140))
     assert (circles.radius > 0).all()
+    # They are in the system that the model was fitted in, and only there.
+    transformations = pytest.importorskip("spatialdata.transformations")
+    found = transformations.get_transformation(circles, get_all=True)
+    assert found == {"zoomed": transformations.Identity()}
 
 
 class FakeMuData:

@@ -1,10 +1,13 @@
 """Genes, labels and cells on the tissue."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import scipy.sparse as sp
 from scipy.optimize import linear_sum_assignment
-from scipy.spatial.distance import cdist
+from scipy.spatial.distance import cdist, pdist
+from sklearn.decomposition import PCA
 from sklearn.neighbors import KNeighborsClassifier
 
 from sklearn_dpvae import SpatialModel, make_spatial_pipeline
@@ -20,7 +23,9 @@ from sklearn_dpvae.mapping import (
 )
 from sklearn_dpvae.mapping import _capacity as capacities
 from sklearn_dpvae.mapping._capacity import assign
+from sklearn_dpvae.mapping._joint import Joint
 from sklearn_dpvae.mapping._likeness import Neighbors, neighbors, other_neighbors
+from sklearn_dpvae.mapping._telling import Telling
 
 N_PANEL, N_REFERENCE = 60, 300
 
@@ -72,15 +77,17 @@ def test_by_place_is_predict_places(case):
     assert not mapping.by_likeness
 
 
-def test_without_reference_locations_are_the_cells_that_the_model_keeps(case):
+def test_without_reference_locations_are_the_cells_that_the_model_keeps(case, monkeypatch):
     own = map_cells(case.model, case.query)
+    # Their counts are not kept, so that the model's components are all there is.
+    monkeypatch.setattr(Joint, "of", lambda *data: None)
+    given = map_cells(case.model, case.query, (case.X, case.coords))
     order = np.lexsort(own.locations.T)
     np.testing.assert_allclose(own.locations[order], case.coords[np.lexsort(case.coords.T)])
     row = nearest_locations(own.locations, case.coords)[0]
     # Inputs are kept in single precision.
-    np.testing.assert_allclose(
-        own.matrix.toarray(), case.mapping.matrix.toarray()[:, row], atol=1e-3
-    )
+    np.testing.assert_allclose(own.matrix.toarray(), given.matrix.toarray()[:, row], atol=1e-3)
+    assert own.tellings == (None, None)
 
 
 def test_a_model_that_knows_its_genes_takes_them_in_any_order(case):
@@ -104,9 +111,8 @@ def test_sections_are_z_scored_and_told_apart():
         reference_sections=tissue.sections,
     )
     assert (given.sections == tissue.sections).all()
-    # Each of these cells is its own location, with the same components.
-    nearest = given.locations_of_cells
-    np.testing.assert_allclose(nearest.distance[:, 0], 0, atol=0.1)
+    # Each of these cells is its own location.
+    np.testing.assert_array_equal(given.locations_of_cells.index[:, 0], np.arange(20))
     with pytest.raises(ValueError, match="locations of one section"):
         map_cells(
             model,
@@ -138,6 +144,63 @@ def test_genes_of_the_reference_appear_in_cells(case):
     assert found.shape == case.query_hidden.shape
     expressed = case.hidden.std(axis=0) > np.median(case.hidden.std(axis=0))
     assert np.median(correlations(found, case.query_hidden)[expressed]) > 0.2
+
+
+@pytest.mark.parametrize("kind", [np.asarray, sp.csr_matrix])
+def test_joint_components_are_principal_ones_of_both_data_sets(kind):
+    rng = np.random.default_rng(0)
+    mean = rng.gamma(2.0, size=100) * np.exp(rng.normal(size=(4, 100)))
+    cells, locations = (rng.poisson(mean[rng.integers(4, size=n)]) for n in (90, 70))
+    joint = Joint.of(kind(cells), kind(locations), None, None, None)
+    assert len(joint.genes) == 100
+    logs = []
+    for counts in (cells, locations):
+        size = counts.sum(axis=1, keepdims=True)
+        logs.append(np.log1p(counts / size * np.median(size)))
+    added = 20 * (logs[1].mean(axis=0) - logs[0].mean(axis=0)) / 110
+    logs = [part - part.mean(axis=0) for part in logs]
+    pca = PCA(30).fit(np.concatenate(logs))
+    expected = pca.transform(logs[0] - added), pca.transform(logs[1])
+    found = joint.components()
+    for ours, theirs in zip(found, expected, strict=True):
+        np.testing.assert_allclose(pdist(ours[:, :5]), pdist(theirs[:, :5]), rtol=1e-2)
+    between = cdist(*(part[:, :5] for part in found))
+    np.testing.assert_allclose(between, cdist(*(part[:, :5] for part in expected)), rtol=1e-2)
+
+
+def test_hidden_genes_leave_no_trace(case):
+    joint = Joint.of(case.query, case.X, None, None, None)
+    rest, hidden = joint.hide()
+    assert len(hidden) == N_PANEL // 5
+    rng = np.random.default_rng(0)
+    others = [case.query.copy(), case.X.copy()]
+    for X in others:
+        X[:, hidden] = rng.permutation(X[:, hidden])
+    changed, same = Joint.of(*others, None, None, None).hide()
+    np.testing.assert_array_equal(same, hidden)
+    np.testing.assert_array_equal(changed.cells.X, rest.cells.X)
+    np.testing.assert_array_equal(changed.locations.X, rest.locations.X)
+    assert not np.isin(rest.genes, hidden).any()
+
+
+def test_what_tells_genes_best_between_the_data_sets_is_used(case):
+    """It is no worse than the best of a few that are tried on the genes themselves."""
+    assert all(isinstance(way, Telling) for way in case.mapping.tellings)
+
+    def score(way):
+        mapping = replace(case.mapping, tellings=(way, None))
+        return correlations(project_genes(mapping, case.query_hidden), case.hidden).mean()
+
+    chosen = score(case.mapping.tellings[0])
+    assert chosen > score(Telling(5, None)) + 0.02
+    assert chosen > max(score(Telling(n, None)) for n in (10, 40, 160)) - 0.02
+
+
+def test_too_few_genes_in_common_leave_the_components_of_the_model(case):
+    missing = np.arange(N_PANEL) >= 49
+    assert Joint.of(case.query, case.X, None, None, missing) is None
+    assert Joint.of(case.query, case.X, None, None, np.arange(N_PANEL) >= 50) is not None
+    assert Joint.of(case.query[:, :50], case.X, None, None, None) is None
 
 
 def test_a_linear_gene_is_told_by_its_slope():

@@ -63,6 +63,8 @@ class SpatialModel(FurtherMethods):
         Key of ``.obsm`` that the positions came from.
     section_key : str, default=None
         Column of ``.obs`` that the labels of sections came from.
+    coordinate_system : str, default=None
+        Coordinate system of a SpatialData that the positions are in.
     version : str, default=None
         Version of this package that fitted it.
 
@@ -111,6 +113,7 @@ class SpatialModel(FurtherMethods):
     layer: str | None = None
     spatial_key: str | None = None
     section_key: str | None = None
+    coordinate_system: str | None = None
     version: str | None = None
 
     def __post_init__(self) -> None:
@@ -155,8 +158,8 @@ class SpatialModel(FurtherMethods):
         genes : array-like of shape (n_genes,)
             Names of the columns of `X`.
         **known : dict
-            Other parameters of this class: `gene_ids`, `unit`, `layer`, `spatial_key` and
-            `section_key`.
+            Other parameters of this class: `gene_ids`, `unit`, `layer`, `spatial_key`,
+            `section_key` and `coordinate_system`.
 
         Returns
         -------

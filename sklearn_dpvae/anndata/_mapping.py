@@ -15,9 +15,11 @@ from ..datasets._gene_matching import quote
 from ..datasets._genes import MIN_SHARE
 from ..datasets._layers import find_expression
 from ..datasets._positions import is_located
-from ._positions import _known_positions, _query, _sections
+from ..mapping._telling import Telling
+from ._positions import _known_positions, _query, _sections, _table_to_write
 
 _COMPONENTS = "dpvae_components"
+_TELLINGS = ("told_on_locations", "told_in_cells")
 _SPATIAL = "spatial"
 
 
@@ -41,8 +43,9 @@ def map(
     ----------
     model : SpatialModel or estimator
         What `fit` returned, or a fitted pipeline with `feature_names_in_`.
-    query : AnnData
-        Cells to map, in memory. It is not modified.
+    query : AnnData, SpatialData or MuData
+        Cells to map, in memory. It is not modified. Of a SpatialData, it is the only table, and
+        of a MuData the modality of gene expression; pass another one itself.
     reference : AnnData, SpatialData or MuData, default=None
         Locations, with expression and positions; as a rule what the model was fitted on. Those
         without a position are left out. None are the cells that the model keeps, 2,000 at most.
@@ -58,8 +61,10 @@ def map(
     spatial_key : str, default=None
         Key of ``reference.obsm`` that holds the positions. None is the one that the model was
         fitted on.
-    table, coordinate_system : str, default=None
-        Of a SpatialData or MuData, see `fit`.
+    table : str, default=None
+        Table of a SpatialData, or modality of a MuData, that `reference` is.
+    coordinate_system : str, default=None
+        Of a SpatialData. None is the one that the model was fitted in.
     min_share : float, default=0.05
         See `predict`.
 
@@ -97,10 +102,13 @@ def map(
     anndata = import_optional("anndata", extra="anndata", purpose="mapping cells")
     pandas = import_optional("pandas", extra="anndata", purpose="mapping cells")
     model = as_spatial_model(model)
+    query = _table_to_write(query, None)
     X, known, _ = _query(model, query, layer, section_key)
     place: dict[str, Any] = {}
     var = None
     if reference is not None:
+        if coordinate_system is None and is_spatialdata(reference):
+            coordinate_system = model.coordinate_system
         reference = table_of(reference, table, coordinate_system)
         coords = _known_positions(reference, spatial_key or model.spatial_key)
         located = is_located(coords)
@@ -139,6 +147,10 @@ def map(
         "by": by,
         "with_capacity": capacity is not None,
         "unit": model.unit or "unknown",
+    } | {
+        name: way.as_array()
+        for name, way in zip(_TELLINGS, found.tellings, strict=True)
+        if way is not None
     }
     return mapped
 
@@ -319,11 +331,14 @@ def as_mapping(mapped: Any) -> mapping.CellMapping:
             "mapped is no AnnData of cells x locations. Pass what sklearn_dpvae.anndata.map "
             "returned."
         )
+    ways = [mapped.uns["dpvae"].get(name) for name in _TELLINGS]
+    on_locations, in_cells = (None if way is None else Telling.of_array(way) for way in ways)
     return mapping.CellMapping(
         in_memory(mapped.X[:]),
         np.asarray(mapped.varm[_SPATIAL]),
         cell_components=mapped.obsm.get(_COMPONENTS),
         location_components=mapped.varm.get(_COMPONENTS),
+        tellings=(on_locations, in_cells),
     )
 
 

@@ -176,6 +176,7 @@ def fit(
         layer=data.layer,
         spatial_key=spatial_key,
         section_key=section_key if has_sections else None,
+        coordinate_system=coordinate_system,
     )
 
 
@@ -317,7 +318,8 @@ def predict(
         warnings.filterwarnings("ignore", message=r"(Trying to modify|Setting element).*view")
         _write(adata, key_added, found, radii, _provenance(model, found, layer))
     if is_spatialdata(container) and not copy:
-        add_shapes(container, adata, f"spatial_{key_added}", found.coords)
+        system = model.coordinate_system
+        add_shapes(container, adata, f"spatial_{key_added}", found.coords, system)
     return adata if copy or is_view else None
 
 

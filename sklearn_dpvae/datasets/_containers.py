@@ -3,6 +3,7 @@
 May import `_utils`.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -99,7 +100,12 @@ def centroids(sdata: Any, adata: Any, coordinate_system: str) -> NDArray[np.floa
     coords: NDArray[np.float64] | None = None
     for name in dict.fromkeys(region.tolist()):
         rows = np.flatnonzero(region == name)
-        found = spatialdata.get_centroids(sdata[name], coordinate_system=coordinate_system)
+        with warnings.catch_warnings():
+            # Instances may be in any order; they are found by their names.
+            warnings.filterwarnings(
+                "ignore", message="The index of the dataframe is not monotonic"
+            )
+            found = spatialdata.get_centroids(sdata[name], coordinate_system=coordinate_system)
         frame = found.compute()
         axes = [axis for axis in ("x", "y", "z") if axis in frame]
         if coords is None:
@@ -109,7 +115,13 @@ def centroids(sdata: Any, adata: Any, coordinate_system: str) -> NDArray[np.floa
     return coords
 
 
-def add_shapes(sdata: Any, adata: Any, name: str, coords: NDArray[np.float64]) -> None:
+def add_shapes(
+    sdata: Any,
+    adata: Any,
+    name: str,
+    coords: NDArray[np.float64],
+    coordinate_system: str | None = None,
+) -> None:
     """Put circles at positions beside a table, under the names of the instances that it has.
 
     Parameters
@@ -120,15 +132,24 @@ def add_shapes(sdata: Any, adata: Any, name: str, coords: NDArray[np.float64]) -
     name : str
         Of the new shapes, which take the place of older ones.
     coords : ndarray of shape (n_cells, n_dims)
+    coordinate_system : str, optional
+        That they are in; None is "global".
     """
     models = import_optional(
         "spatialdata.models", extra="io", purpose="writing shapes into a SpatialData"
+    )
+    transformations = import_optional(
+        "spatialdata.transformations", extra="io", purpose="writing shapes into a SpatialData"
     )
     # Half of the spacing, so that circles of neighbors touch.
     spacing = np.median(cKDTree(coords).query(coords, k=min(2, len(coords)))[0].reshape(-1, 1))
     index = _annotated(adata)[1] if "spatialdata_attrs" in adata.uns else adata.obs_names
     sdata.shapes[name] = models.ShapesModel.parse(
-        coords, geometry=0, radius=float(spacing) / 2 or 1.0, index=index
+        coords,
+        geometry=0,
+        radius=float(spacing) / 2 or 1.0,
+        index=index,
+        transformations={coordinate_system or "global": transformations.Identity()},
     )
 
 

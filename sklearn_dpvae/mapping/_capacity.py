@@ -28,7 +28,8 @@ _BLOCK = 1_500
 _MOST_SWEEPS = 5
 # Improvement, over the cost of everything, below which there is no other sweep.
 _ENOUGH = 1e-3
-_ROWS_PER_CHUNK = 2_000
+# Costs of so many cells in all locations are in memory at a time.
+_ROWS_PER_CHUNK = 250
 
 
 def assign(costs: Costs, n_cells: int, capacity: NDArray[np.int64]) -> NDArray[np.intp]:
@@ -52,7 +53,7 @@ def assign(costs: Costs, n_cells: int, capacity: NDArray[np.int64]) -> NDArray[n
     slots = np.repeat(np.arange(len(capacity)), np.minimum(capacity, n_cells))
     if max(n_cells, len(slots)) <= _BLOCK:
         where = np.full(n_cells, -1, dtype=np.intp)
-        rows, columns = linear_sum_assignment(costs(np.arange(n_cells))[:, slots])
+        rows, columns = linear_sum_assignment(_table(costs, np.arange(n_cells), slots))
         where[rows] = slots[columns]
         return where
     prices = _prices(costs, n_cells, capacity)
@@ -64,6 +65,12 @@ def assign(costs: Costs, n_cells: int, capacity: NDArray[np.int64]) -> NDArray[n
             break
         before = spent
     return where
+
+
+def _table(costs: Costs, cells: NDArray[np.intp], slots: NDArray[np.intp]) -> NDArray[np.float32]:
+    """Costs of some cells in some places."""
+    parts = (cells[rows] for rows in gen_batches(len(cells), _ROWS_PER_CHUNK))
+    return np.concatenate([costs(part)[:, slots] for part in parts])
 
 
 def _chunks(n_cells: int) -> Any:
@@ -170,7 +177,7 @@ def _sweep(
         slots = np.append(own, free)
         if not len(slots):
             continue
-        table = costs(block)[:, slots]
+        table = _table(costs, block, slots)
         rows, columns = linear_sum_assignment(table)
         where[block] = -1
         where[block[rows]] = slots[columns]

@@ -1,6 +1,6 @@
 """Genes where they were not measured: on locations, and in cells.
 
-Imports the mapping and the likeness of this folder.
+Imports the mapping, the likeness and the telling of this folder.
 """
 
 from typing import Any
@@ -12,13 +12,12 @@ from numpy.typing import ArrayLike, NDArray
 from .._utils.arrays import check_array
 from ._likeness import Neighbors, apply
 from ._mapping import CellMapping
+from ._telling import Telling, agreement, tellings, told
 
 Array = NDArray[np.float64]
 
 # Genes that numbers of neighbors are chosen by.
 _N_GENES = 200
-# Penalties of the regression, over the sum of squares of a component, to choose from.
-_PENALTIES = (0.01, 0.1, 1.0, 10.0, 100.0)
 
 
 def project_genes(mapping: CellMapping, X: ArrayLike) -> Array:
@@ -52,9 +51,11 @@ def project_genes(mapping: CellMapping, X: ArrayLike) -> Array:
     By expression, the value of a location is a weighted mean of the cells most like it, moved
     along the slope of a ridge regression on components from where these are to where the location
     is. The number of cells, which may be all of them, and the penalty, which may be so large that
-    nothing is moved, are those by which held-out cells correlate best with what the others tell,
-    on average over genes. Deviations from the mean of a gene are scaled by one number, with which
-    the held-out error is least. Values stay within the range of each gene.
+    nothing is moved, are those by which genes that `map_cells` hid from both data sets correlated
+    best with what the other data set told, on average. Where it hid none, they are those by which
+    held-out cells correlate best with what the others tell. Deviations from the mean of a gene are
+    scaled by one number, with which the error of held-out cells is least. Values stay within the
+    range of each gene.
 
     By place, or with a capacity, it is the mean of the cells that are mapped to a location.
 
@@ -74,8 +75,9 @@ def project_genes(mapping: CellMapping, X: ArrayLike) -> Array:
     X = _checked(X, len(mapping), "cell")
     if not mapping.by_likeness:
         return _means(mapping.matrix.T.tocsr(), X)
-    cells, locations = mapping._half_whitened
-    return _told(X, cells, locations, *mapping.other_cells, mapping.cells_of_locations)
+    cells, locations = mapping.components
+    near, way = mapping.cells_of_locations, mapping.tellings[0]
+    return _told(X, cells, locations, *mapping.other_cells, near, way)
 
 
 def impute_genes(mapping: CellMapping, X: ArrayLike) -> Array:
@@ -117,8 +119,9 @@ def impute_genes(mapping: CellMapping, X: ArrayLike) -> Array:
     X = _checked(X, len(mapping.locations), "location")
     if not mapping.by_likeness:
         return _means(mapping.matrix, X)
-    cells, locations = mapping._half_whitened
-    return _told(X, locations, cells, *mapping.other_locations, mapping.locations_of_cells)
+    cells, locations = mapping.components
+    near, way = mapping.locations_of_cells, mapping.tellings[1]
+    return _told(X, locations, cells, *mapping.other_locations, near, way)
 
 
 def _checked(X: Any, n_rows: int, what: str) -> Any:
@@ -146,6 +149,7 @@ def _told(
     rows: NDArray[np.intp],
     others: Neighbors,
     near: Neighbors,
+    way: Telling | None,
 ) -> Array:
     """Values of cells, told from known ones that are like them.
 
@@ -160,13 +164,11 @@ def _told(
         Of these, among all others.
     near : Neighbors
         Of the cells that are asked for.
+    way : Telling or None
+        None chooses one.
     """
-    n_neighbors, penalty, scale = _calibrated(X, known, rows, others)
-    weights = None if n_neighbors is None else near.weights(n_neighbors)
-    found = _weighted(weights, X, len(asked))
-    if penalty is not None:
-        moved = asked - _weighted(weights, known, len(asked))
-        found += moved @ _slopes(X, known, penalty)
+    way, scale = _calibrated(X, known, rows, others, way)
+    found = next(told([way], X, known, asked, near))
     mean = np.asarray(X.mean(axis=0)).ravel()
     found = mean + scale * (found - mean)
     low, high = _range(X)
@@ -174,62 +176,23 @@ def _told(
 
 
 def _calibrated(
-    X: Any, known: NDArray[np.float32], rows: NDArray[np.intp], others: Neighbors
-) -> tuple[int | None, float | None, float]:
-    """Number of neighbors, None for all; penalty, None for no slope; scale of what is told."""
+    X: Any,
+    known: NDArray[np.float32],
+    rows: NDArray[np.intp],
+    others: Neighbors,
+    way: Telling | None,
+) -> tuple[Telling, float]:
+    """How values are told, and the scale of what is."""
     X = X[:, np.unique(np.linspace(0, X.shape[1] - 1, _N_GENES).astype(np.intp))]
     rest = np.setdiff1d(np.arange(len(known)), rows)
     # Where all cells are held out in turn, a regression on all of them has to do.
     rest = rest if len(rest) > 2 * known.shape[1] else np.arange(len(known))
     true = X[rows].toarray() if sp.issparse(X) else X[rows]
-    slopes = {penalty: _slopes(X[rest], known[rest], penalty) for penalty in _PENALTIES}
-    best = -np.inf
-    chosen: tuple[int | None, float | None, float] = (others.sizes[-1], None, 1.0)
-    for n in (*others.sizes, None):
-        weights = None if n is None else others.weights(n)
-        means = _weighted(weights, X, len(rows))
-        moved = known[rows] - _weighted(weights, known, len(rows))
-        told: dict[float | None, Array] = {None: means} if n is not None else {}
-        told |= {penalty: means + moved @ slopes[penalty] for penalty in _PENALTIES}
-        for penalty, found in told.items():
-            score, scale = _agreement(found, true)
-            if score > best:
-                best, chosen = score, (n, penalty, scale)
-    return chosen
-
-
-def _agreement(found: Array, true: Array) -> tuple[float, float]:
-    """Mean over genes of the correlation over cells, and the scale of what was found.
-
-    A gene that is constant has a correlation of 0. With its deviations times the scale, what was
-    found has the least squared error, relative to the variances of the genes.
-    """
-    spread = true.std(axis=0)
-    spread[spread == 0] = np.inf
-    found, true = (found - found.mean(axis=0)) / spread, (true - true.mean(axis=0)) / spread
-    products = np.einsum("ij,ij->j", found, true)
-    squares = np.square(found).sum(axis=0)
-    lengths = np.sqrt(squares * np.square(true).sum(axis=0))
-    score = np.divide(products, lengths, out=np.zeros_like(lengths), where=lengths > 0).mean()
-    if squares.sum() == 0:
-        return float(score), 1.0
-    return float(score), max(float(products.sum() / squares.sum()), 0.0)
-
-
-def _weighted(weights: Any, values: Any, n_rows: int) -> Array:
-    """Weighted means of known cells; without weights, of all of them."""
-    if weights is not None:
-        return apply(weights, values)
-    mean = np.asarray(values.mean(axis=0), dtype=np.float64).ravel()
-    return np.tile(mean, (n_rows, 1))
-
-
-def _slopes(X: Any, known: NDArray[np.float32], penalty: float) -> Array:
-    """Slopes of a ridge regression from components to values."""
-    centered = known.astype(np.float64) - known.mean(axis=0, dtype=np.float64)
-    left = centered.T @ centered
-    left += penalty * np.trace(left) / len(left) * np.eye(len(left))
-    return np.linalg.solve(left, np.asarray(X.T @ centered).T)
+    ways = tellings(others) if way is None else [way]
+    values = told(ways, X, known, known[rows], others, rest)
+    scores = [agreement(found, true) for found in values]
+    best = int(np.argmax([score for score, _ in scores]))
+    return ways[best], scores[best][1]
 
 
 def _range(X: Any) -> tuple[Array, Array]:

@@ -4,6 +4,7 @@ Imports the mapping and the likeness of this folder.
 """
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from .._utils.validation import check_sections
-from ._likeness import Neighbors, apply
+from ._likeness import SHARPNESS, Neighbors, apply
 from ._mapping import CellMapping
 
 Array = NDArray[np.float64]
@@ -95,9 +96,9 @@ def project_labels(
     Notes
     -----
     By expression, shares are those of the cells most like a location, and a little of the overall
-    shares. The number of cells and how much is added are those by which labels of held-out cells
-    are told best. By place, or with a capacity, they are those of the cells that are mapped to a
-    location; without any, the overall ones.
+    shares. The number of cells, how fast their weights fall with the distance, and how much is
+    added are those by which labels of held-out cells are told best. By place, or with a capacity,
+    they are those of the cells that are mapped to a location; without any, the overall ones.
 
     Examples
     --------
@@ -213,16 +214,16 @@ def _told(
     near: Neighbors,
 ) -> LabelShares:
     """Shares in the neighbors, as many as tell held-out labels best."""
-    best, chosen, accuracy = np.inf, (others.sizes[-1], _ADDED[-1]), 0.0
+    best, chosen, accuracy = np.inf, (others.sizes[-1], SHARPNESS[-1], _ADDED[-1]), 0.0
     own = np.arange(len(rows)), codes[rows]
-    for n in others.sizes:
-        weights = others.weights(n)
+    for n, sharpness in product(others.sizes, SHARPNESS):
+        weights = others.weights(n, sharpness)
         for added in _ADDED:
             values = _shares(weights, codes, classes, added).values
             loss = -float(np.log(values[own]).mean())
             if loss < best:
-                best, chosen = loss, (n, added)
+                best, chosen = loss, (n, sharpness, added)
                 accuracy = float((values.argmax(axis=1) == codes[rows]).mean())
-    n_neighbors, added = chosen
-    found = _shares(near.weights(n_neighbors), codes, classes, added)
+    n, sharpness, added = chosen
+    found = _shares(near.weights(n, sharpness), codes, classes, added)
     return LabelShares(found.values, found.std, classes, accuracy, best)

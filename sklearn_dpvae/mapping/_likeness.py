@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 
 # Numbers of neighbors to choose from.
 N_NEIGHBORS = (5, 10, 20, 40, 80, 160)
+# How fast weights fall with the distance, to choose from.
+SHARPNESS = (0.5, 1.0, 2.0, 4.0, 8.0)
 # Cells that are left out, each in turn, to choose by.
 _N_HELD_OUT = 1_000
 _ROWS_PER_CHUNK = 2_000
@@ -73,7 +75,7 @@ def scale_of(distance: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.maximum(distance[:, -1:], np.finfo(np.float32).tiny ** 0.5)
 
 
-def half_whitened(known: Array, *others: Array) -> list[NDArray[np.float32]]:
+def half_whitened(known: Array, *others: Array) -> list[Array]:
     """Components that count by their standard deviation, rather than by their variance.
 
     Distances are then less of the first few components alone.
@@ -86,7 +88,20 @@ def half_whitened(known: Array, *others: Array) -> list[NDArray[np.float32]]:
     """
     std = known.std(axis=0)
     root = np.sqrt(np.maximum(std, 1e-6 * max(float(std.max()), np.finfo(float).tiny)))
-    return [(part / root).astype(np.float32) for part in (known, *others)]
+    return [part / root for part in (known, *others)]
+
+
+def of_unit_spread(known: Array, *others: Array) -> list[Array]:
+    """Components whose variances sum to 1.
+
+    Parameters
+    ----------
+    known : ndarray of shape (n_cells, n_components)
+        Whose variances count.
+    *others : ndarray of shape (n_cells, n_components)
+    """
+    spread = float(np.sqrt(known.var(axis=0).sum())) or 1.0
+    return [part / spread for part in (known, *others)]
 
 
 def neighbors(
