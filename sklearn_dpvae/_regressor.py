@@ -4,7 +4,6 @@ It checks what it is given, calls `fit_reference`, and asks the fitted model.
 """
 
 import copy
-import warnings
 from collections.abc import Sequence
 from numbers import Integral, Real
 from os import PathLike
@@ -45,6 +44,7 @@ from ._training.callbacks import check_callbacks
 from ._training.devices import pick_device
 from ._utils.arrays import check_array, check_container, naming
 from ._utils.validation import check_coords, check_level, check_same_order, checks_parameters
+from ._utils.warn import warn
 from .masks import MASKS
 from .metrics import procrustes_disparity
 from .places import PlaceDistribution
@@ -757,12 +757,10 @@ class DPVAESpatialRegressor(
         check_level(level)
         known = self.fitted_.error_model
         if not known.knows_new_cells and known.calibrated_on == "training":
-            warnings.warn(
+            warn(
                 "the networks were trained on every cell of the reference, so that errors of new "
                 "cells are not known and radii are too small. Call calibrate with located cells, "
-                "or fit with max_samples below 1 and several n_estimators.",
-                UserWarning,
-                stacklevel=2,
+                "or fit with max_samples below 1 and several n_estimators."
             )
         checked = self._check_query(X)
         latents, disagreement = self.fitted_.encode(checked)

@@ -4,7 +4,6 @@ Imports the training, the ensemble, the frames and the error model.
 """
 
 import copy
-import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +22,7 @@ from .._training.loop import build_net, train
 from .._training.pairs import GroupMask
 from .._training.reference import ReferenceData
 from .._utils.matrix import MOST_COMPONENTS
+from .._utils.warn import warn
 from ..metrics import procrustes_align, spot_spacing
 from .counts import median_library_size, standardize_like
 from .encoding import (
@@ -188,13 +188,11 @@ def _warn_of_different_units(data: ReferenceData) -> None:
     ratio = min(b / a for a, b in zip(small, large, strict=True))
     if ratio > _DIFFERENT_UNITS:
         names = [repr(data.labels[k].item()) for k in (order[-1], order[0])]
-        warnings.warn(
+        warn(
             f"the positions of sections {names[0]} and {names[1]} look as if they were in "
             f"different units: one is {ratio:.0f} times as large and as sparse as the other. The "
             "distance term has one scale c for all sections, and alignment_weight=0 leaves "
-            "nothing else. Bring all positions to one unit.",
-            UserWarning,
-            stacklevel=4,
+            "nothing else. Bring all positions to one unit."
         )
 
 

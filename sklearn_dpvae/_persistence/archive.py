@@ -14,7 +14,6 @@ Only classes of the registry are ever built. Imports the codec.
 import hashlib
 import json
 import os
-import warnings
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from sklearn.exceptions import InconsistentVersionWarning
 
 from .. import __version__
 from .._utils.files import replacing
+from .._utils.warn import warn
 from .codec import Decoder, Encoder
 
 FORMAT = "sklearn-dpvae model"
@@ -271,13 +271,12 @@ def _warn_of_versions(foreign: set[str], manifest: dict) -> None:
     saved = _version(manifest, "scikit-learn")
     if saved != sklearn.__version__:
         for name in sorted(foreign):
-            warnings.warn(
+            warn(
                 InconsistentVersionWarning(
                     estimator_name=name,
                     current_sklearn_version=sklearn.__version__,
                     original_sklearn_version=saved,
-                ),
-                stacklevel=3,
+                )
             )
 
 

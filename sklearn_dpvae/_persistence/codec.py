@@ -6,7 +6,6 @@ Imports the network and the list of classes that may be named.
 import dataclasses
 import io
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -18,6 +17,7 @@ from sklearn.pipeline import Pipeline
 
 from .._network.dpvae import DPVAE
 from .._network.random import own_generators
+from .._utils.warn import warn
 from .registry import class_of, is_attribute, is_foreign, name_of
 
 # Kinds of dtypes that are plain numbers or text: bool, integers, floats, complex, str, bytes.
@@ -127,11 +127,7 @@ class Encoder:
         for key, what in _LEFT_OUT.items():
             if params.get(key) is not None and not isinstance(params[key], str):
                 if params[key] not in ([], ()):
-                    warnings.warn(
-                        f"{where}.{key} holds {what} and is saved as None.",
-                        UserWarning,
-                        stacklevel=2,
-                    )
+                    warn(f"{where}.{key} holds {what} and is saved as None.")
                 params[key] = None
 
     def _refuse(self, value: Any, where: str) -> NoReturn:

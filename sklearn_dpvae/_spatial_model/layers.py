@@ -3,11 +3,11 @@
 Imports the model, the layers of an AnnData, and the step that takes logarithms.
 """
 
-import warnings
 from typing import Any
 
 from sklearn.pipeline import Pipeline
 
+from .._utils.warn import warn
 from ..datasets._layers import kind_of_layer, places_of_counts, say_layer
 from ..preprocessing import LogNormalizer
 from .model import SpatialModel
@@ -80,9 +80,5 @@ def warn_of_logarithms(
         where = f"they are in {option.format(found[0])}"
     else:
         where = f"name their layer by {option.partition('{')[0].rstrip()}"
-    warnings.warn(
-        f".X of {name} is {state}, but {type(pipeline).__name__} takes counts: {where}.",
-        UserWarning,
-        stacklevel=3,
-    )
+    warn(f".X of {name} is {state}, but {type(pipeline).__name__} takes counts: {where}.")
     return True

@@ -24,6 +24,7 @@ from .._utils.counts import kind_of_values
 from .._utils.matrix import in_memory
 from .._utils.searches import best_of
 from .._utils.validation import check_sections, find_labels
+from .._utils.warn import warn
 from ..datasets._gene_matching import quote
 from ..datasets._genes import MIN_SHARE, find_columns, make_unique, take_columns
 from ..pipeline._genes import gene_weights
@@ -205,12 +206,10 @@ class SpatialModel(FurtherMethods):
         labels = check_sections(sections, len(sections))[1]
         unknown = labels[find_labels(labels, known) < 0]
         if len(unknown):
-            warnings.warn(
+            warn(
                 f"{len(unknown)} of {len(labels)} labels of sections in the query are unknown to "
                 f"the reference ({quote(unknown)}; it has {quote(known)}). Their cells are "
-                "answered in the frame of its largest section.",
-                UserWarning,
-                stacklevel=3,
+                "answered in the frame of its largest section."
             )
 
     @property
@@ -282,7 +281,6 @@ class SpatialModel(FurtherMethods):
             reference_ids=self.gene_ids,
             min_share=min_share,
             weights=self.gene_weights,
-            stacklevel=3,
         )
 
     def predict(
@@ -417,12 +415,10 @@ def _warn_of_fractions(X: Any) -> None:
     X = sparse.csr_matrix(X)
     # Logarithms are noticed by LogNormalizer, negative numbers are its error.
     if X.data.min(initial=0) >= 0 and kind_of_values(X) == "fractions":
-        warnings.warn(
+        warn(
             "the query holds fractions, but the reference held whole numbers, so that predictions "
             'are less accurate. Pass the counts, which an AnnData often has as layer="counts" or '
-            'layer="raw", or correct both alike.',
-            UserWarning,
-            stacklevel=3,
+            'layer="raw", or correct both alike.'
         )
 
 

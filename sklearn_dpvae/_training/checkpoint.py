@@ -9,7 +9,6 @@ import io
 import json
 import os
 import time
-import warnings
 from collections.abc import Iterator
 from contextvars import ContextVar
 from copy import deepcopy
@@ -22,6 +21,7 @@ import torch
 
 from .._network.random import generator_states, set_generator_states
 from .._utils.files import replacing
+from .._utils.warn import warn
 
 # Of the file. Other ones are refused.
 _FORMAT = 1
@@ -203,11 +203,10 @@ class CheckpointFile:
             with replacing(self.path, scratch=self.path.name + ".part") as scratch:
                 scratch.write_bytes(content.getbuffer())
         except OSError as error:
-            warnings.warn(
+            warn(
                 f"cannot write checkpoint={str(self.path)!r} ({error.strerror or error}). The fit "
                 "goes on without it and tries again later.",
                 RuntimeWarning,
-                stacklevel=2,
             )
 
     @property

@@ -5,7 +5,6 @@ Imports the net, its callbacks, the batches and the checkpoints.
 
 import os
 import sys
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +16,7 @@ from skorch.callbacks import LRScheduler, PrintLog
 
 from .._network.dpvae import DPVAE
 from .._network.objective import Objective
+from .._utils.warn import warn
 from .batches import Batches
 from .callbacks import Diverged, HeldOut, ProgressBar, RecordScale, StopTraining, comes_from
 from .checkpoint import NOT_KEPT, CheckpointFile, capture, restore
@@ -199,12 +199,11 @@ class _Run:
             return False
         restore(self.net, self.batches, self.last)
         kept = "the best epoch so far" if self.settings.early_stopping else "the last whole epoch"
-        warnings.warn(
+        warn(
             f"the fit was interrupted after {n_epochs} of {self.net.max_epochs} epochs; the model "
             f"of {kept} is kept (on_interrupt='keep'). The learning rate had not come down to its "
             "end: a whole fit is better.",
             RuntimeWarning,
-            stacklevel=2,
         )
         return True
 
@@ -226,11 +225,10 @@ class _Run:
                     group[key] *= _LOWERED
         self.lowered = True
         self.last = self._state()
-        warnings.warn(
+        warn(
             f"training diverged in epoch {epoch} (the {term} term); it goes on from the epoch "
             f"before with lr={rate * _LOWERED:g} instead of {rate:g}.",
             RuntimeWarning,
-            stacklevel=2,
         )
 
 

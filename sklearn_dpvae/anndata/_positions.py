@@ -23,6 +23,7 @@ from .._spatial_model.layers import layer_of_query, warn_of_logarithms
 from .._utils.matrix import in_memory
 from .._utils.routing import routing_is_on, takes
 from .._utils.searches import best_of
+from .._utils.warn import warn
 from ..datasets import read_sections
 from ..datasets._containers import add_shapes, is_spatialdata, pick_table, table_of
 from ..datasets._gene_matching import quote
@@ -442,11 +443,8 @@ def _warn_of_doubts(model: SpatialModel, X: Any, known: dict[str, Any]) -> None:
         warnings.simplefilter("ignore")  # `predict` says the same.
         doubts = check_query(model, X, **known, min_share=0.0).doubts
     if doubts:
-        warnings.warn(
-            f"positions should not be trusted: {doubts[0]}. "
-            "sklearn_dpvae.anndata.check says more.",
-            UserWarning,
-            stacklevel=3,
+        warn(
+            f"positions should not be trusted: {doubts[0]}. sklearn_dpvae.anndata.check says more."
         )
 
 
@@ -643,11 +641,9 @@ def _write(
 def _unique(names: Any) -> np.ndarray:
     unique, repeated = make_unique(names)
     if repeated:
-        warnings.warn(
+        warn(
             f"{len(repeated)} names of genes occur more than once in adata ({quote(repeated)}); "
-            "the first of each is taken.",
-            UserWarning,
-            stacklevel=3,
+            "the first of each is taken."
         )
     return unique
 
@@ -686,12 +682,10 @@ def _labels_for_fit(pipeline: Any, sections: np.ndarray | None) -> dict[str, Any
     )
     if takes(pipeline, "fit", "sections") or (hands_on and not routing_is_on()):
         return {"sections": sections}
-    warnings.warn(
+    warn(
         f"adata has labels of sections, but {type(pipeline).__name__} does not take them: all "
         "cells are taken for one section. make_spatial_pipeline and "
-        "sklearn_dpvae.pipeline.SpatialPipeline do; section_key=None says that it is meant.",
-        UserWarning,
-        stacklevel=3,
+        "sklearn_dpvae.pipeline.SpatialPipeline do; section_key=None says that it is meant."
     )
     return {}
 

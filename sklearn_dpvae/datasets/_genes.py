@@ -3,7 +3,6 @@
 May import the matching of this folder.
 """
 
-import warnings
 from collections import Counter
 from typing import Any
 
@@ -12,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 
 from .._utils.arrays import check_array, naming
+from .._utils.warn import warn
 from ._gene_matching import match_genes, quote
 
 # A panel has a small part of the genes that were selected from a whole transcriptome.
@@ -99,7 +99,6 @@ def align_genes(
         gene_ids=gene_ids,
         reference_ids=reference_ids,
         min_share=min_share,
-        stacklevel=2,
     )
     n_names = len(np.asarray(genes))
     if n_names != X.shape[1]:
@@ -117,7 +116,6 @@ def find_columns(
     reference_ids: ArrayLike | None = None,
     min_share: float = MIN_SHARE,
     weights: NDArray[np.float64] | None = None,
-    stacklevel: int = 2,
 ) -> NDArray[np.intp]:
     """Find the genes of a reference among those of a query, and say what is worth a warning.
 
@@ -127,8 +125,6 @@ def find_columns(
         See `align_genes`.
     weights : ndarray of shape (n_reference_genes,), optional
         Share of each gene in what a model goes by; those of 0 do not count. None counts all.
-    stacklevel : int, default=2
-        Of the warnings; 2 names the caller of the caller.
 
     Returns
     -------
@@ -154,7 +150,7 @@ def find_columns(
         notes=match.notes,
     )
     if notes:
-        warnings.warn(notes, UserWarning, stacklevel=stacklevel + 1)
+        warn(notes)
     return match.columns
 
 

@@ -3,13 +3,13 @@
 May import `_utils`.
 """
 
-import warnings
 from typing import Any
 
 from scipy import sparse
 
 from .._utils.counts import kind_of_values
 from .._utils.matrix import in_memory
+from .._utils.warn import warn
 
 _CELLS_TO_LOOK_AT = 200
 
@@ -145,11 +145,9 @@ def layer_of_counts(adata: Any, name: str) -> str | None:
 
 def say_layer(why: str, layer: str | None) -> None:
     """Warn that a layer is taken that was not named."""
-    warnings.warn(
+    warn(
         f"{why}, so {'.X' if layer is None else f'layer={layer!r}'} is taken. Name a layer, or "
-        "None for .X, to choose another.",
-        UserWarning,
-        stacklevel=4,
+        "None for .X, to choose another."
     )
 
 

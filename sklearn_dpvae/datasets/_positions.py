@@ -3,12 +3,13 @@
 May import `_utils`.
 """
 
-import warnings
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
+
+from .._utils.warn import warn
 
 SPATIAL_KEY = "spatial"
 
@@ -61,11 +62,9 @@ def find_positions(adata: Any, name: str) -> NDArray[np.float64] | None:
             f".obsm[{SPATIAL_KEY!r}], or name a key of .obsm by spatial_key=."
         )
     for place, positions in places.items():
-        warnings.warn(
+        warn(
             f"{name} has no .obsm[{SPATIAL_KEY!r}], so positions are taken from {place}. "
-            f"Put others into .obsm[{SPATIAL_KEY!r}] if these are not the ones.",
-            UserWarning,
-            stacklevel=2,
+            f"Put others into .obsm[{SPATIAL_KEY!r}] if these are not the ones."
         )
         return as_positions(positions, f"{place} of {name}")
     return None
@@ -108,11 +107,7 @@ def as_positions(values: Any, what: str) -> NDArray[np.float64]:
                 "are positions. Keep those, or call them x and y (and z)."
             )
     if len(chosen) < len(columns):
-        warnings.warn(
-            f"{what} has the columns {', '.join(columns)}; {', '.join(chosen)} are taken.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"{what} has the columns {', '.join(columns)}; {', '.join(chosen)} are taken.")
     if columns:
         values = values[[name for name in values.columns if str(name) in chosen]]
         values = values.set_axis(map(str, values.columns), axis=1)[chosen]
@@ -175,11 +170,9 @@ def located_cells(data: Bunch, name: str, verb: str) -> Bunch:
     rows = np.flatnonzero(~located)[:3].tolist()
     first = ", ".join(f"{row} ({data.obs_names[row]})" for row in rows)
     more = ", ..." if n_lost > len(rows) else ""
-    warnings.warn(
+    warn(
         f"{n_lost} of {n_cells} cells of {name} have a position that is NaN or infinite, and are "
-        f"not {verb}: rows {first}{more}. Give their positions, or drop these cells.",
-        UserWarning,
-        stacklevel=2,
+        f"not {verb}: rows {first}{more}. Give their positions, or drop these cells."
     )
     per_cell = ("X", "coords", "sections", "obs_names")
     return Bunch(**data | {key: data[key][located] for key in per_cell})

@@ -4,7 +4,6 @@ May import `_utils`.
 """
 
 import logging
-import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +12,7 @@ from scipy import sparse
 from sklearn.utils import Bunch
 
 from .._utils.validation import check_sections, label_text
+from .._utils.warn import warn
 from ._cleaning import clean
 from ._formats import ANNDATA_READERS, SECTION_READERS, format_of
 from ._gene_matching import quote
@@ -130,7 +130,7 @@ def read_sections(
         parts[name], notes = _read(part, name, layer, spatial_key, section_key)
         logger.info("%s: %d cells, %d genes %s", name, *parts[name].X.shape, parts[name].report)
         if notes:
-            warnings.warn(f"{name}: {'; '.join(notes)}.", UserWarning, stacklevel=2)
+            warn(f"{name}: {'; '.join(notes)}.")
     return next(iter(parts.values())) if len(parts) == 1 else _concatenate(parts)
 
 

@@ -1,10 +1,9 @@
 """Signs that an AnnData without a column of sections holds several.
 
-Imports nothing of this package.
+Imports `_utils` alone of this package.
 """
 
 import re
-import warnings
 from typing import Any
 
 import numpy as np
@@ -12,6 +11,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
+
+from .._utils.warn import warn
 
 SECTION_KEY = "section"
 
@@ -79,22 +80,18 @@ def warn_of_pieces(coords: NDArray[np.float64], name: str) -> None:
     if len(large) < 2:
         return
     shares = ", ".join(f"{sizes[i] / len(some):.0%}" for i in large)
-    warnings.warn(
+    warn(
         f"{name} is taken for one section, but its cells lie in {len(large)} pieces far apart "
         f"({shares} of them), and the distance between pieces says nothing of the tissue if they "
         "were put on the slide one by one. Label them in a column of .obs and name it by "
-        "section_key=.",
-        UserWarning,
-        stacklevel=3,
+        "section_key=."
     )
 
 
 def _warn(name: str, sign: str, remedy: str) -> None:
-    warnings.warn(
+    warn(
         f"{name} has no column {SECTION_KEY!r} and is taken for one section, but {sign}. If these "
-        f"are sections, pass {remedy}, else section_key=None.",
-        UserWarning,
-        stacklevel=3,
+        f"are sections, pass {remedy}, else section_key=None."
     )
 
 

@@ -4,7 +4,6 @@ May import `_utils`.
 """
 
 import numbers
-import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -15,6 +14,7 @@ from sklearn.utils.validation import validate_data
 
 from .._utils.matrix import check_matrix, column_moments
 from .._utils.validation import check_sections, checks_parameters
+from .._utils.warn import warn
 from ._base import GeneSelector
 from ._dispersion import select_by_dispersion, select_by_variance
 
@@ -194,11 +194,9 @@ class HighlyVariableGenes(GeneSelector):
     def _warn_of_fractions(X: Any) -> None:
         values = X.data if sparse.issparse(X) else X
         if not np.array_equal(values, np.rint(values)):
-            warnings.warn(
+            warn(
                 "flavor='seurat_v3' expects raw counts, but X holds values that are not whole "
-                "numbers. Put HighlyVariableGenes before LogNormalizer, or use flavor='seurat'.",
-                UserWarning,
-                stacklevel=4,
+                "numbers. Put HighlyVariableGenes before LogNormalizer, or use flavor='seurat'."
             )
 
     def __sklearn_tags__(self) -> Any:

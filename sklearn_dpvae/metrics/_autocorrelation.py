@@ -3,7 +3,6 @@
 May import `_utils`.
 """
 
-import warnings
 from collections.abc import Callable
 from numbers import Integral
 
@@ -14,6 +13,7 @@ from sklearn.utils import check_scalar
 
 from .._utils import autocorrelation
 from .._utils.arrays import check_array
+from .._utils.warn import warn
 from ._checks import check_points, is_one_point, section_parts
 
 
@@ -53,11 +53,9 @@ def _per_section(
             f"{len(coords)} row(s). Pass more cells."
         )
     if left_out:
-        warnings.warn(
+        warn(
             f"section(s) {left_out} are left out: they have fewer than three cells, or all their "
-            "cells are at one point.",
-            UserWarning,
-            stacklevel=3,
+            "cells are at one point."
         )
     return np.divide(total, cells, out=np.full(X.shape[1], np.nan), where=cells > 0)
 

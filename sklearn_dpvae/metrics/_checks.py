@@ -1,9 +1,8 @@
 """Checks of the point sets that a metric compares.
 
-From this package it imports `_utils.validation`.
+From this package it imports `_utils`.
 """
 
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._utils.validation import check_coords, check_sections, check_unit
+from .._utils.warn import warn
 
 
 def check_points(points: ArrayLike, name: str, *, any_unit: bool = False) -> NDArray[np.float64]:
@@ -124,11 +124,7 @@ def average_over_sections(
         raise ValueError(f"the score needs {needs}{where}.")
     if len(kept) < len(parts):
         left_out = [labels[i].item() for i in range(len(parts)) if scores[i] is None]
-        warnings.warn(
-            f"section(s) {left_out} are left out of the score, which needs {needs}.",
-            UserWarning,
-            stacklevel=3,
-        )
+        warn(f"section(s) {left_out} are left out of the score, which needs {needs}.")
     defined = np.array([scores[i] for i in kept], dtype=np.float64)
     return float(np.average(defined, weights=[len(parts[i]) for i in kept]))
 

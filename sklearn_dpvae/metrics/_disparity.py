@@ -1,14 +1,13 @@
 """Procrustes scores: what the best similarity of each section leaves unexplained.
 
-Imports of this package: this folder's checks and Procrustes analysis.
+Imports of this package: this folder's checks and Procrustes analysis, and `_utils`.
 """
-
-import warnings
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from .._utils.arrays import check_array
+from .._utils.warn import warn
 from ._checks import check_two_point_sets, is_one_point
 from ._procrustes import ProcrustesTransform, fit_similarity
 
@@ -73,11 +72,9 @@ def align_sections(
             "there is no map to compare with. Pass at least two distinct positions per section."
         )
     if degenerate:
-        warnings.warn(
+        warn(
             f"section(s) {degenerate} have no two distinct positions in y_true and are left out "
-            "of the score.",
-            UserWarning,
-            stacklevel=3,
+            "of the score."
         )
     return fits, y_true, y_pred
 

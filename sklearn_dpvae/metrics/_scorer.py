@@ -3,7 +3,6 @@
 Imports of this package: the Procrustes metrics of this folder, and `_utils`.
 """
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +12,7 @@ from sklearn.utils.metadata_routing import MetadataRequest
 
 from .._utils.routing import sections_for
 from .._utils.searches import best_of
+from .._utils.warn import warn
 from ._checks import check_option
 from ._disparity import procrustes_disparity, procrustes_distance
 
@@ -115,14 +115,12 @@ class ProcrustesScorer:
             return self._look_up(X, y)
         fitted_on = _fitted_sections(estimator)
         if fitted_on > 1:
-            warnings.warn(
+            warn(
                 f"the estimator was fitted on {fitted_on} sections, but ProcrustesScorer got no "
                 "section labels and aligns all rows as one section. Enable metadata routing "
                 "(sklearn.set_config(enable_metadata_routing=True)) and pass sections=, or give "
                 "the scorer the labels by row name, ProcrustesScorer(sections=series); if each "
-                "test set is one section, say so: ProcrustesScorer(sections='single').",
-                UserWarning,
-                stacklevel=3,
+                "test set is one section, say so: ProcrustesScorer(sections='single')."
             )
         return None
 

@@ -3,7 +3,6 @@
 Imports the readers' alignment of genes and this folder's steps.
 """
 
-import warnings
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -13,6 +12,7 @@ from sklearn.feature_selection import SelectorMixin
 from sklearn.utils import _safe_indexing, check_array
 
 from .._utils.validation import check_missing_genes
+from .._utils.warn import warn
 from ..datasets import common_genes
 from ..datasets._genes import (
     MUCH,
@@ -123,9 +123,7 @@ def for_steps(
         known = table.names[table.kept]
         X = check_array(X, accept_sparse="csr", dtype=None, ensure_all_finite=False)
         names = _one_per_column(genes, X)
-        columns = find_columns(
-            names, known, weights=gene_weights(pipeline), min_share=0.0, stacklevel=3
-        )
+        columns = find_columns(names, known, weights=gene_weights(pipeline), min_share=0.0)
         X = take_columns(X, columns)
         missing = columns < 0
         return X, missing if missing.any() else None
@@ -140,7 +138,7 @@ def for_steps(
         said = report_missing(mask, weights, 0.0)
         # Who passes a mask knows that genes are missing, but not what they weigh.
         if weights[mask].sum() > MUCH:
-            warnings.warn(said, UserWarning, stacklevel=3)
+            warn(said)
     return X, mask
 
 

@@ -3,7 +3,6 @@
 Imports this folder's steps, and the list of count likelihoods.
 """
 
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, ClassVar
@@ -20,6 +19,7 @@ from .._training.checkpoint import keeping_checkpoints
 from .._training.loop import in_a_search
 from .._utils.routing import routing_is_on, takes
 from .._utils.validation import check_same_order
+from .._utils.warn import warn
 from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
 from ._genes import GeneTable, for_steps, query_columns
@@ -406,12 +406,10 @@ class SpatialPipeline(Pipeline):
         known = getattr(self._final_estimator, "error_model_", None)
         looks = any(get_tags(step).target_tags.required for step in transformers(self))
         if looks and known is not None and not known.knows_new_cells:
-            warnings.warn(
+            warn(
                 "steps before the last were chosen with the positions of all cells of the "
                 "reference, so that radii are too small. Fit with n_calibration_folds=4 on five "
-                "cells or more for each fold, or call calibrate with located cells.",
-                UserWarning,
-                stacklevel=2,
+                "cells or more for each fold, or call calibrate with located cells."
             )
         X, missing = for_steps(self, X, genes, missing_genes)
         return call_last_step(
@@ -653,12 +651,11 @@ class SpatialPipeline(Pipeline):
             except KeyboardInterrupt:
                 if final.on_interrupt != "keep" or in_a_search():
                     raise
-                warnings.warn(
+                warn(
                     "the calibration by folds was interrupted; the model is kept "
                     "(on_interrupt='keep'), with radii and standard deviations that are too small "
                     "where steps look at positions. Call calibrate on located cells.",
                     RuntimeWarning,
-                    stacklevel=2,
                 )
 
     def _explains_counts(self) -> bool:

@@ -4,7 +4,6 @@ May import `_utils`.
 """
 
 import numbers
-import warnings
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -22,6 +21,7 @@ from .._utils.counts import (
 )
 from .._utils.matrix import check_matrix
 from .._utils.validation import check_missing_genes, checks_parameters
+from .._utils.warn import warn
 
 REMEDY = (
     'Pass the counts, which an AnnData often has as layer="counts" or layer="raw", or use '
@@ -162,7 +162,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         validate_data(self, X, skip_check_array=True)
         self.input_kind_ = kind_of_values(counts)
         if self.input_kind_ == "logarithms":
-            warnings.warn(ALREADY_LOGARITHMS, UserWarning, stacklevel=2)
+            warn(ALREADY_LOGARITHMS)
         self.target_sum_ = float(target_sum)
         self.gene_shares_: NDArray[np.float64] = totals / (totals.sum() or 1.0)
         return self
@@ -214,9 +214,9 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         # Models of files that were written before this attribute came do not have it.
         known = getattr(self, "input_kind_", None)
         if kind == "logarithms" and known in ("counts", "fractions"):
-            warnings.warn(LOGARITHMS_IN_QUERY, UserWarning, stacklevel=3)
+            warn(LOGARITHMS_IN_QUERY)
         elif kind == "counts" and known == "logarithms":
-            warnings.warn(COUNTS_IN_QUERY, UserWarning, stacklevel=3)
+            warn(COUNTS_IN_QUERY)
 
     def _share_of_measured(self, missing: NDArray[np.bool_]) -> float:
         """Share of the reference's counts that belongs to the measured genes."""
