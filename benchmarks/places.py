@@ -85,8 +85,7 @@ def scores(places, true, spacing, region=0.8):
 
 def measure(split, seed):
     """Scores of every method on one split."""
-    query = "new_section" if split.new_section else "same_section"
-    model = make_spatial_pipeline(query=query, random_state=seed).fit(split.X, split.coords)
+    model = make_spatial_pipeline(random_state=seed).fit(split.X, split.coords)
     placed, true = model.predict(split.query_X), split.query_coords
     if split.new_section:
         true = procrustes_align(true, placed, scaling=False).transform(true)

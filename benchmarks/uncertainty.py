@@ -1,98 +1,131 @@
-"""Does the spread of a prediction mean something? Coverage of radii, and rank correlation.
+"""Is the answer as sure as it says? Coverage of radii and regions, right after `fit`.
 
-    python -m benchmarks.uncertainty [DATA] [-o uncertainty.json] [--seeds 3] [--files NAME ...]
+    python -m benchmarks.uncertainty [DATA] [-o uncertainty.json] [--seeds 3] [--tasks TASK ...]
 
-For every section: fit on 60 % of the spots, calibrate on 20 %, and look at the other 20 %. For
-every two sections of a file that follow each other: fit on the first, calibrate on a fifth of the
-second, and look at its others; true positions are moved rigidly onto the predicted ones, as the
-second section has a frame of its own. Prints a table: the share of errors within the nominal 50,
-80 and 95 % radii, right after the fit, for queries of which half of the counts are taken, and
-after calibration; and Spearman's correlation of the standard deviation with the error.
+The pipeline is as a user makes it, and nobody calibrates. For each task: the share of cells
+within their radii of 50, 80 and 95 %, and within the regions of `predict_places` of the same
+levels; the log score of the places in nats above a uniform guess; Spearman's correlation of
+the standard deviation with the error; and the shares within the radii after `calibrate` on a
+fifth of the query, for its other cells.
+
+Without --tasks: a random fifth of every section, every next section of a file, and the presets
+spots, depth, part and blocks. Of tasks with folds, the first fold is taken. Where the query is
+another section, whose frame nobody knows, true positions are moved rigidly onto the predicted
+ones. The last table has the mean and the range over the tasks of each kind.
 """
 
 from itertools import pairwise
 
 import numpy as np
-import scipy.sparse as sp
 from scipy.stats import spearmanr
 
 from sklearn_dpvae import make_spatial_pipeline
-from sklearn_dpvae.metrics import procrustes_align
+from sklearn_dpvae.metrics import place_coverage, place_log_score, procrustes_align
 
 from ._common.arguments import log, parser
 from ._common.folder import Folder
 from ._common.machine import threads
 from ._common.store import Store, fingerprint
-from ._common.tables import table_over_seeds
-from ._common.tasks import SWAMPING_GENES
+from ._common.tables import table, table_over_seeds
+from ._common.tasks import SWAMPING_GENES, find_tasks, parse_task, preset
 
 LEVELS = (0.5, 0.8, 0.95)
+# Of the query's cells, for `calibrate`.
+SPARE = 0.2
+PRESETS = ("spots", "depth", "part", "blocks")
 
 
-def measure(data, reference, query, seed, *, next_section):
-    """Coverage of radii for the cells of a query, and the rank correlation."""
-    rng = np.random.RandomState(seed)
-    spare = np.zeros(len(query), dtype=bool)
-    spare[: round(len(query) * (0.2 if next_section else 0.5))] = True
-    spare = rng.permutation(spare)
-    model = make_spatial_pipeline(
-        query="new_section" if next_section else "same_section", random_state=seed
+def measure(split, seed):
+    """Coverage and scores of one split."""
+    model = make_spatial_pipeline(random_state=seed).fit(
+        split.X, split.coords, sections=split.sections
     )
-    model.fit(data.X[reference], data.coords[reference])
-    X, coords = data.X[query], data.coords[query]
-    placed, std = model.predict(X, return_std=True)
-    if next_section:
-        coords = procrustes_align(coords, placed, scaling=False).transform(coords)
+    X, true = split.query_X, split.query_coords
+    sections = None if split.new_section else split.query_sections
+    placed, std = model.predict(X, sections=sections, return_std=True)
+    if split.new_section:
+        true = procrustes_align(true, placed, scaling=False).transform(true)
+    error = np.linalg.norm(placed - true, axis=1)
 
-    def coverage(suffix, X, placed):
-        error = np.linalg.norm(placed - coords, axis=1)
+    def within_radii(rows):
         return {
-            f"{100 * level:.0f} %{suffix}": float(
-                np.mean((error <= model.predict_radius(X, level=level))[~spare])
-            )
+            level: float(np.mean((error <= model.predict_radius(X, level=level))[rows]))
             for level in LEVELS
         }
 
-    found = coverage("", X, placed)
-    half = sp.csr_matrix(X, dtype=np.float64)
-    half.data = rng.binomial(half.data.astype(np.int64), 0.5).astype(np.float64)
-    found |= coverage(" half", half, model.predict(half))
-    model.calibrate(X, np.where(spare[:, None], coords, np.nan))
-    error = np.linalg.norm(placed - coords, axis=1)[~spare]
-    found |= coverage(" calibrated", X, placed)
-    return found | {"Spearman": float(spearmanr(std[~spare], error)[0])}
+    everyone = np.ones(len(error), dtype=bool)
+    places = model.predict_places(X)
+    found = {f"radius {100 * level:.0f} %": v for level, v in within_radii(everyone).items()}
+    found |= {
+        f"region {100 * level:.0f} %": place_coverage(true, places, level) for level in LEVELS
+    }
+    found["log score"] = place_log_score(true, places)
+    found["Spearman"] = float(spearmanr(std, error)[0])
+    spare = np.random.RandomState(seed).permutation(len(error)) < SPARE * len(error)
+    model.calibrate(X, np.where(spare[:, None], true, np.nan))
+    return found | {
+        f"calibrated {100 * level:.0f} %": v for level, v in within_radii(~spare).items()
+    }
 
 
-def tasks(folder, file, seed):
-    """Name, cells to fit on and to ask about of each section, and of each two neighbors."""
-    sections = folder.sections_of(file)
-    data = folder.load([(file, None)], SWAMPING_GENES)
-    rows = {s: np.flatnonzero(data.sections == f"{file}:{s}") for s in sections}
-    for section, own in rows.items():
-        order = np.random.RandomState(seed).permutation(own)
-        n = round(0.6 * len(own))
-        name = file if len(sections) == 1 else f"{file}:{section}"
-        yield name, data, order[:n], order[n:], False
-    for a, b in pairwise(sections):
-        yield f"{file}:{a} > {b}", data, rows[a], rows[b], True
+def default_tasks(folder):
+    """(kind, task) of every section, of each two neighbors, and of the presets."""
+    for file in folder.files:
+        sections = folder.sections_of(file)
+        for section in sections:
+            text = f"{file}:{section} random"
+            yield "random", parse_task(text, dropped_genes=SWAMPING_GENES)
+        for a, b in pairwise(sections):
+            text = f"{file}:{a} > {b}"
+            yield "next section", parse_task(text, dropped_genes=SWAMPING_GENES)
+    for name in PRESETS:
+        for task in preset(name):
+            yield name, task
+
+
+def by_kind(records, digits=2):
+    """Mean and range over the tasks of a kind, each task at its mean over the seeds."""
+    tasks = {}
+    for record in records:
+        tasks.setdefault((record["kind"], record["task"]), []).append(record["measured"])
+    kinds = {}
+    for (kind, _), runs in tasks.items():
+        means = {name: np.mean([run[name] for run in runs]) for name in runs[0]}
+        kinds.setdefault(kind, []).append(means)
+    head = list(next(iter(kinds.values()))[0]) if kinds else []
+    rows = []
+    for kind, means in kinds.items():
+        columns = [[m[name] for m in means] for name in head]
+        cells = [
+            f"{np.mean(c):.{digits}f} ({min(c):.{digits}f} to {max(c):.{digits}f})"
+            for c in columns
+        ]
+        rows.append([kind, str(len(means)), *cells])
+    return table(["kind", "tasks", *head], rows)
 
 
 @threads(1)
 def main(argv=None):
     arguments = parser("uncertainty", __doc__, seeds=3)
-    arguments.add_argument("--files", nargs="+", help="those to look at; all by default")
+    arguments.add_argument("--tasks", nargs="+", help="in their place")
     args = arguments.parse_args(argv)
-    config = fingerprint(make_spatial_pipeline(), LEVELS)
-    results = Store(args.output, key=("section", "seed"), config=lambda _: config)
+    config = fingerprint(make_spatial_pipeline(), LEVELS, SPARE)
+    results = Store(args.output, key=("kind", "task", "seed"), config=lambda _: config)
     folder = Folder(args.data)
+    if args.tasks:
+        tasks = [(task.kind, task) for task in find_tasks(args.tasks, folder.files)]
+    else:
+        tasks = list(default_tasks(folder))
     for seed in range(args.seeds):
-        for file in args.files or folder.files:
-            for name, data, reference, query, next_section in tasks(folder, file, seed):
-                for key in results.missing([{"section": name, "seed": seed}], args.redo):
-                    found = measure(data, reference, query, seed, next_section=next_section)
-                    log(f"{key} {found}")
-                    results.add(key | {"measured": found})
-    print(table_over_seeds(results, "section", digits=2))
+        for kind, task in tasks:
+            for key in results.missing(
+                [{"kind": kind, "task": task.label, "seed": seed}], args.redo
+            ):
+                found = measure(next(iter(folder.splits(task, seed))), seed)
+                log(f"{key} {found}")
+                results.add(key | {"measured": found})
+    print(table_over_seeds(results, "task", digits=2))
+    print(by_kind(results))
 
 
 if __name__ == "__main__":

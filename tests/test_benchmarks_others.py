@@ -317,17 +317,27 @@ def test_paper_weight_benchmark(folder, tmp_path, monkeypatch, capsys):
 
 def test_uncertainty_benchmark(folder, monkeypatch, capsys):
     quick(uncertainty, monkeypatch, n_estimators=2, max_epochs=20)
+    monkeypatch.setattr(uncertainty, "PRESETS", ())
     uncertainty.main([str(folder), "--seeds", "1"])
-    [rows] = tables(capsys.readouterr().out)
+    rows, kinds = tables(capsys.readouterr().out)
     next_section = "pair:section_1 > section_2"
-    names = ["pair:section_1", "pair:section_2", next_section, "single"]
-    assert [row["section"] for row in rows] == names
+    sections = ["pair:section_1", "pair:section_2", "single:single"]
+    randoms = [f"{name} random" for name in sections]
+    assert [row["task"] for row in rows] == [*randoms[:2], next_section, randoms[2]]
     for row in rows:
-        shares = {name: float(cell.split()[0]) for name, cell in row.items() if name != "section"}
-        assert 0 <= shares["50 %"] <= shares["80 %"] <= shares["95 %"] <= 1
-        assert 0 <= shares["50 % half"] <= shares["80 % half"] <= shares["95 % half"] <= 1
-        assert shares["50 % calibrated"] > 0.2
-        assert shares["95 % calibrated"] > 0.7
+        shares = {name: float(cell.split()[0]) for name, cell in row.items() if "%" in name}
+        for kind in ("radius", "region", "calibrated"):
+            of_levels = [shares[f"{kind} {level} %"] for level in (50, 80, 95)]
+            assert 0 <= of_levels[0] <= of_levels[1] <= of_levels[2] <= 1
+        assert shares["calibrated 95 %"] > 0.7
+    assert [(row["kind"], row["tasks"]) for row in kinds] == [
+        ("random", "3"),
+        ("next section", "1"),
+    ]
+    found = [float(row["radius 80 %"].split()[0]) for row in rows if row["task"] in randoms]
+    mean, low, high = re.findall(r"[0-9.]+", kinds[0]["radius 80 %"])
+    assert float(mean) == pytest.approx(np.mean(found), abs=0.011)
+    assert (float(low), float(high)) == (min(found), max(found))
 
 
 def test_places_benchmark(folder, tmp_path, monkeypatch, capsys):

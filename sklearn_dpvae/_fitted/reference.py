@@ -3,7 +3,6 @@
 Imports the counts, the masks' pairs and the fitted model.
 """
 
-import warnings
 from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
@@ -17,6 +16,7 @@ from .._network.likelihoods import LIKELIHOODS
 from .._training.pairs import build_mask
 from .._training.reference import Matrix, ReferenceData
 from .._utils.validation import check_coords, check_sections, find_labels
+from .._utils.warn import warn
 from .counts import check_counts, log_normalize
 from .model import FittedModel
 
@@ -116,11 +116,9 @@ def _check_values(X: Matrix, codes: NDArray[np.int64], labels: NDArray[Any]) -> 
             "by SectionScaler."
         )
     if 0 < highest - lowest < _SMALLEST_RANGE:
-        warnings.warn(
+        warn(
             f"no two values of X differ by more than {highest - lowest:.2g}, and networks learn "
-            "from values that differ by about 1. Scale X, for instance by SectionScaler.",
-            UserWarning,
-            stacklevel=2,
+            "from values that differ by about 1. Scale X, for instance by SectionScaler."
         )
     for code, label in enumerate(labels):
         rows = np.flatnonzero(codes == code)
