@@ -599,3 +599,13 @@ def test_pieces_far_apart_are_noticed():
         warn_of_pieces(np.vstack([one, one[:20] + np.array([1000, 0])]), "brain")
         warn_of_pieces(np.vstack([one, one + np.array([110, 0])]), "brain")
         warn_of_pieces(one[:50] * [1, 100], "brain")
+
+
+def test_a_matrix_that_points_outside_is_named_with_its_file(adata, tmp_path):
+    h5py = pytest.importorskip("h5py")
+    adata.X = sparse.csr_matrix(adata.X)
+    adata.write_h5ad(tmp_path / "s.h5ad")
+    with h5py.File(tmp_path / "s.h5ad", "r+") as file:
+        file["X/indices"][3] = 10_000
+    with pytest.raises(ValueError, match=r"s\.h5ad: X: the sparse matrix is damaged"):
+        read_sections(tmp_path / "s.h5ad")

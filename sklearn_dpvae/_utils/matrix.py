@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from .arrays import check_array, check_container
+from .arrays import check_array, check_container, naming
 
 ROWS_AT_A_TIME = 1024
 
@@ -102,7 +102,8 @@ def in_memory(X: Any) -> Any:
     """
     if hasattr(X, "compute"):  # dask
         X = X.compute()
-    check_container(X)
+    with naming("X"):
+        check_container(X)
     X = X.tocsr() if sparse.issparse(X) else np.asarray(X)
     return X.astype(np.float32) if X.dtype == np.float16 else X
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import sparse
 from sklearn.utils import Bunch
 
+from .._utils.arrays import naming
 from .._utils.validation import check_sections, label_text
 from .._utils.warn import warn
 from ._cleaning import clean
@@ -168,7 +169,8 @@ def _read(
         if spatial_key is None:
             section.coords = None
     else:
-        section = _from_anndata(section, name, layer, spatial_key, section_key)
+        with naming(str(source) if isinstance(source, Path) else name):
+            section = _from_anndata(section, name, layer, spatial_key, section_key)
     if section.sections is None:
         section.sections = np.full(len(section.obs_names), name)
     before = section.notes
