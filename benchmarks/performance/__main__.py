@@ -6,12 +6,14 @@
     python -m benchmarks.performance -o benchmarks/results/performance.json
 
 Parts: `overhead` (a fit against a loop written by hand), `profile` (where the time goes),
-`kernels` (parts of a step against torch's), `scaling` (cost of an epoch), `memory` (peaks, each in
-a process of its own), `pipeline` (counts to positions, likewise), `predict` (against one matrix
-product of the shape), `search` (GridSearchCV with one and two jobs). Ratios are of costs measured
-in turns in one process, on one thread, in time of the processor; `search` alone looks at the wall
-clock. Prints Markdown. With --output, parts that were measured before on the same machine are not
-measured again but with --redo. What a GPU does is measured by benchmarks.device.
+`kernels` (parts of a step against torch's), `scaling` (cost of an epoch), `memory` (peaks, each
+in a process of its own), `pipeline` (counts to positions, likewise), `predict` (against one
+matrix product of the shape), `search` (GridSearchCV with one and two jobs), `latency` (one row
+through a pipeline), `start` (imports, and the command's help, each in a process of its own).
+Ratios are of costs measured in turns in one process, on one thread, in time of the processor;
+`search` alone looks at the wall clock. Prints Markdown. With --output, parts that were measured
+before on the same machine are not measured again but with --redo. What a GPU does is measured by
+benchmarks.device.
 """
 
 from .._common.arguments import parser
@@ -21,7 +23,7 @@ from .._common.tables import table_of
 from .kernels import measure_kernels
 from .processes import measure_memory, measure_pipeline
 from .training import measure_overhead, measure_profile, measure_scaling
-from .use import measure_predict, measure_search
+from .use import measure_latency, measure_predict, measure_search, measure_start
 
 PARTS = {
     "overhead": measure_overhead,
@@ -32,6 +34,8 @@ PARTS = {
     "pipeline": measure_pipeline,
     "predict": measure_predict,
     "search": measure_search,
+    "latency": measure_latency,
+    "start": measure_start,
 }
 
 

@@ -1,12 +1,20 @@
-"""The cost of using a model: prediction, and searches for parameters."""
+"""The cost of using a model: prediction, searches for parameters, and the start of a program."""
 
 import os
+import subprocess
+import sys
 import time
 
 import numpy as np
+from sklearn.decomposition import TruncatedSVD
 from sklearn.model_selection import GridSearchCV
+from sklearn.neighbors import KNeighborsRegressor
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import MaxAbsScaler
 
-from sklearn_dpvae import DPVAESpatialRegressor
+from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
+from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.preprocessing import LogNormalizer
 
 from .._common.simulated import section
 from .._common.timing import clock, spread
@@ -67,3 +75,59 @@ def measure_search(options):
         "time of all processors, 2 over 1": spread(np.array(work[2]) / np.array(work[1])),
         "load of the machine over its cores": os.getloadavg()[0] / os.cpu_count(),
     }
+
+
+def measure_latency(options):
+    tissue = make_tissue(600, 300, random_state=0)
+    X, coords = tissue.X[:500], tissue.coords[:500]
+    rows = [tissue.X[i : i + 1] for i in range(500, 600)]
+    ours = make_spatial_pipeline(random_state=0, device="cpu").fit(X, coords)
+    # What the same question costs where a plain pipeline answers it.
+    nearest = make_pipeline(
+        LogNormalizer(), MaxAbsScaler(), TruncatedSVD(20, random_state=0), KNeighborsRegressor(10)
+    ).fit(X, coords)
+    calls = {
+        "predict": ours.predict,
+        "predict_radius": ours.predict_radius,
+        "nearest neighbors on components": nearest.predict,
+    }
+    for name, call in calls.items():
+        seconds = []
+        for row in rows[: 10 * options.repeats]:
+            start = clock()
+            call(row)
+            seconds.append(clock() - start)
+        yield {"case": f"{name}, one row of 300 genes", "ms": spread(1e3 * np.array(seconds))}
+
+
+START = """
+import time
+{before}
+start = time.process_time()
+{measured}
+print(time.process_time() - start)
+"""
+# All that is imported when it is first asked for.
+EVERYTHING = (
+    "import sklearn_dpvae\nfor name in sklearn_dpvae.__all__: getattr(sklearn_dpvae, name)"
+)
+
+
+def measure_start(options):
+    libraries = "import torch, sklearn.pipeline, sklearn.decomposition, skorch"
+    command = "from sklearn_dpvae.cli import main\ntry: main(['{}'])\nexcept SystemExit: pass"
+    cases = {
+        "import of torch, scikit-learn and skorch": ("", libraries),
+        "import of the whole package after them": (libraries, EVERYTHING),
+        "sklearn-dpvae --version": ("", command.format("--version")),
+        "sklearn-dpvae --help": ("", command.format("--help")),
+    }
+    for name, (before, measured) in cases.items():
+        script = START.format(before=before, measured=measured)
+        seconds = []
+        for _ in range(options.repeats):
+            run = subprocess.run(
+                [sys.executable, "-c", script], capture_output=True, text=True, check=True
+            )
+            seconds.append(float(run.stdout.split()[-1]))
+        yield {"case": name, "s": spread(seconds)}
