@@ -254,7 +254,7 @@ class PlaceModel(Value):
         return errors
 
     def for_another_section(self) -> Self:
-        """The same model for cells of another section: tempered, and half as far from the networks.
+        """The same model for another section: tempered, and half as far from the networks.
 
         Which of the two is closer there, left-out cells of the reference do not tell. Errors of
         the networks and of the medians differ, so that the middle between them is never far from
