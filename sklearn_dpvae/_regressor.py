@@ -139,7 +139,9 @@ class DPVAESpatialRegressor(
         From latents to positions: by the similarity of the frame ("latent"), by distances to
         landmarks of the reference ("reference", eq. 6 for one cell at a time), or jointly for
         all cells of a call ("mds", eq. 6). "auto" is "latent" where the latent has as many
-        dimensions as the positions, else "reference".
+        dimensions as the positions, else "reference"; and in a `SpatialPipeline` with
+        `n_calibration_folds`, the median of `predict_places` around that, if it is closer to the
+        true places of cells that were left out of all steps.
     n_landmarks : int, default=800
         Cells of each section that are kept as landmarks.
     warm_start : bool, default=False
@@ -590,6 +592,11 @@ class DPVAESpatialRegressor(
         -----
         Without anchors each row is answered by itself, except with ``reconstruction="mds"``.
 
+        Latents become positions as `reconstruction` says. With "auto", a `SpatialPipeline` that
+        left cells out of all steps (`n_calibration_folds`) knows whether the spatial median of
+        `predict_places` would have been closer to their true places, the point of the smallest
+        expected distance, and answers with it if so.
+
         Anchors that teach (`adapt`) do so in three steps, for each section: a copy of the networks
         is fine-tuned on them, as by `partial_fit`; its map and the map of the fitted networks
         are averaged, with weights that suit the anchors; and a Gaussian process learns from
@@ -615,8 +622,9 @@ class DPVAESpatialRegressor(
         if penalty is not None and not (isinstance(penalty, Real) and 0 < penalty < np.inf):
             raise ValueError(f"penalty must be None or a number above 0, got {penalty!r}.")
         checked, fitted = self._check_query(X), self.fitted_
-        latents, disagreement = fitted.encode(checked)
-        coords = fitted.place(latents, self.placement_, sections)
+        coords, latents, disagreement = fitted.answer(
+            checked, self.placement_, sections, by_places=self._by_places
+        )
         told = np.full(len(coords), np.nan)
         if anchors is not None:
             coords, told = fitted.impute(
@@ -722,7 +730,9 @@ class DPVAESpatialRegressor(
                 f"y has {truth.shape[1]} dimension(s) but the model was fitted on {n_dims}. Pass "
                 "positions of the same dimension."
             )
-        self.fitted_ = self.fitted_.calibrated(checked, truth, self.placement_, sections)
+        self.fitted_ = self.fitted_.calibrated(
+            checked, truth, self.placement_, sections, by_places=self._by_places
+        )
         return self
 
     def predict_radius(self, X: ArrayLike, *, level: float = 0.95) -> NDArray[np.float64]:
@@ -1038,6 +1048,11 @@ class DPVAESpatialRegressor(
             scale=self.fitted_.scale,
             seed=self.fitted_.seed,
         )
+
+    @property
+    def _by_places(self) -> bool:
+        """Whether positions may be medians of where cells may be: unless another way is named."""
+        return self.reconstruction == "auto"
 
     @property
     def error_model_(self) -> ErrorModel:

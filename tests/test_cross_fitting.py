@@ -1,12 +1,17 @@
 """Radii that hold what they say without located cells to calibrate on."""
 
+from copy import deepcopy
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
+from scipy.spatial.distance import cdist
 from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
 from sklearn_dpvae import DPVAESpatialRegressor, SpatialPipeline, make_spatial_pipeline
+from sklearn_dpvae._fitted.place_model import PlaceTable
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.pipeline import _cross_fitting
 from sklearn_dpvae.pipeline._cross_fitting import deal
@@ -53,10 +58,60 @@ def test_standard_deviations_follow_the_radii(fitted, noisy):
     assert np.median(std) > 1.5 * np.median(too_small)
 
 
-def test_positions_do_not_depend_on_the_calibration(fitted, noisy):
+def test_networks_do_not_depend_on_the_calibration(fitted, noisy):
     X = noisy[0]
-    assert_array_equal(fitted[4].predict(X), fitted[None].predict(X))
     assert_array_equal(fitted[4].transform(X), fitted[None].transform(X))
+    named = deepcopy(fitted[4]).set_params(dpvae__reconstruction="latent")
+    assert_array_equal(named.predict(X), fitted[None].predict(X))
+
+
+def test_positions_are_medians_of_places_where_these_are_closer(fitted, noisy):
+    X, coords = (part[250:] for part in noisy)
+    model = fitted[4]
+    assert model[-1].fitted_.places.median_share == 1
+    assert fitted[None][-1].fitted_.places.median_share == 0
+    placed = model.predict(X)
+    places = model.predict_places(X, tolerance=0.0)
+
+    def expected_distance(points):
+        return (places.probabilities.toarray() * cdist(points, places.locations)).sum(axis=1)
+
+    best = expected_distance(placed)
+    assert (best <= expected_distance(places.mean()) * (1 + 1e-3)).all()
+    for shift in ([1, 0], [0, 1], [-1, 0], [0, -1]):
+        moved = placed + 0.02 * coords.std() * np.array(shift)
+        assert (best <= expected_distance(moved) * (1 + 1e-3)).all()
+    # Errors that radii are calibrated on are those of the answer, not of the networks.
+    by_networks = fitted[None].predict(X)
+    own, other = (np.linalg.norm(p - coords, axis=1).mean() for p in (placed, by_networks))
+    assert own < other
+
+
+def test_positions_in_another_section_are_half_way_to_the_median(fitted, noisy):
+    X = noisy[0][250:]
+    model = deepcopy(fitted[4])
+    last = model[-1]
+    by_networks = fitted[None].predict(X)
+    last.fitted_ = last.fitted_.for_another_section()
+    placed = model.predict(X)
+    last.fitted_ = replace(last.fitted_, places=replace(last.fitted_.places, median_share=1.0))
+    np.testing.assert_allclose(placed, (by_networks + model.predict(X)) / 2)
+
+
+def test_medians_that_are_no_closer_are_not_taken(fitted):
+    known = fitted[4][-1].fitted_
+    left = replace(known, places=replace(known.places, median_share=0.0))
+    table = PlaceTable(
+        np.arange(30),
+        np.zeros((4, 30, 250)),
+        np.zeros(30, dtype=np.intp),
+        known.places.coords[:250] + 1e4,
+        slice(None),
+    )
+    errors = known.error_model.errors
+    told = left.with_errors_of_new_cells(errors, None, [table], another_section=False)
+    assert told.places.median_share == 0
+    assert_array_equal(told.error_model.errors, errors)
 
 
 @pytest.mark.parametrize("likelihood", ["gaussian", "nb"])

@@ -17,6 +17,7 @@ from sklearn_dpvae._fitted.evidence import (
     for_another_section,
     nearest_places,
     probabilities,
+    spatial_medians,
 )
 from sklearn_dpvae._fitted.place_model import moved_to, without_small
 from sklearn_dpvae.datasets import make_tissue
@@ -394,3 +395,31 @@ def test_places_of_an_anndata():
         missing_genes=np.arange(40) >= 30,
     )
     assert_allclose(fewer.probabilities.toarray(), told.probabilities.toarray())
+
+
+def test_spatial_medians_minimize_the_expected_distance():
+    rng = np.random.RandomState(0)
+    places = rng.normal(size=(40, 2))
+    p = rng.dirichlet(np.full(40, 0.3), size=6)
+    for found, row in zip(spatial_medians(p, places), p, strict=True):
+
+        def expected(point, row=row):
+            return float(row @ np.linalg.norm(places - point, axis=1))
+
+        best = minimize(expected, row @ places, method="Nelder-Mead", options={"xatol": 1e-6})
+        assert expected(found) == pytest.approx(best.fun, rel=1e-3)
+
+
+def test_spatial_median_lies_in_the_likelier_of_two_patches():
+    left, right = np.array([[0.0, 0.0]]), np.array([[10.0, 0.0]])
+    places = np.vstack([left, left + 0.1, right, right + 0.1])
+    p = np.array([[0.3, 0.3, 0.2, 0.2], [0.1, 0.3, 0.3, 0.3]])
+    medians = spatial_medians(p, places)
+    assert np.abs(medians[0] - left).max() < 0.2
+    assert np.abs(medians[1] - right).max() < 0.2
+
+
+def test_spatial_median_of_places_on_a_line_is_the_weighted_median():
+    places = np.arange(5.0)[:, None]
+    p = np.array([[0.3, 0.1, 0.35, 0.15, 0.1], [0.6, 0.1, 0.1, 0.1, 0.1]])
+    assert_allclose(spatial_medians(p, places).ravel(), [2.0, 0.0], atol=0.02)

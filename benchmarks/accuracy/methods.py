@@ -80,8 +80,7 @@ class Package:
     sees = "counts"
 
     def __init__(self, **params):
-        # Radii are not scored here.
-        self.params = {"n_calibration_folds": None} | params
+        self.params = params
 
     def config(self):
         return (make_spatial_pipeline(**self.params),)

@@ -32,6 +32,10 @@ _N_NEIGHBORS = 100
 _FLOOR = 0.05
 _ROWS_FOR_LENGTH = 300
 
+# Of the spatial median: the least distance over the spread of the places, and the most steps.
+_LEAST_DISTANCE = 1e-3
+_MEDIAN_STEPS = 50
+
 
 class SectionEvidence:
     """Cells of one section whose places are known.
@@ -174,6 +178,32 @@ def probabilities(evidence: Array, weights: Array) -> Array:
     logs -= logs.max(axis=1, keepdims=True)
     p = np.exp(logs)
     return np.asarray(p / p.sum(axis=1, keepdims=True))
+
+
+def spatial_medians(p: Array, places: Array) -> Array:
+    """The points of the smallest expected distance from where cells are, by Weiszfeld's steps.
+
+    Between two patches, a mean lies where the cell never is. The median lies in the likelier one.
+
+    Parameters
+    ----------
+    p : ndarray of shape (n_cells, n_places)
+        Probabilities.
+    places : ndarray of shape (n_places, n_dims)
+
+    Returns
+    -------
+    ndarray of shape (n_cells, n_dims)
+    """
+    # Closer than this to a place, a step must not be divided by next to nothing.
+    least = _LEAST_DISTANCE * max(float(places.std()), np.finfo(float).tiny)
+    points = p @ places
+    for _ in range(_MEDIAN_STEPS):
+        shares = p / np.maximum(cdist(points, places), least)
+        before, points = points, (shares @ places) / shares.sum(axis=1, keepdims=True)
+        if np.abs(points - before).max() < least:
+            break
+    return points
 
 
 def fit_weights(

@@ -23,7 +23,6 @@ from .encoding import (
     in_float64,
     sample_members,
 )
-from .evidence import for_another_section
 from .frames import SectionFrames
 from .place_model import PlaceModel, PlaceTable
 from .placement import Placement, hold_anchors, place_with_anchors
@@ -160,6 +159,38 @@ class FittedModel(Value):
             coords[rows] = placement.place(latents[rows], frame)
         return coords
 
+    def answer(
+        self,
+        X: Matrix,
+        placement: Placement,
+        sections: ArrayLike | None = None,
+        *,
+        by_places: bool,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Positions of cells, what they come from, and how far apart the networks are.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
+        placement : Placement
+        sections : array-like of shape (n_cells,), optional
+        by_places : bool
+            Whether positions may be medians of where cells may be, where that is known to be
+            better than what the placement says.
+
+        Returns
+        -------
+        coords : ndarray of shape (n_cells, n_dims)
+        latents : ndarray of shape (n_cells, n_components)
+        disagreement : ndarray of shape (n_cells,)
+        """
+        latents, disagreement = self.encode(X)
+        placed = self.place(latents, placement, sections)
+        if by_places and self.places is not None and self.places.median_share:
+            seen = self._seen_by_places(X, latents, disagreement, placed, sections)
+            placed = self.places.positions(*seen)
+        return placed, latents, disagreement
+
     def impute(
         self,
         X: Matrix,
@@ -252,24 +283,28 @@ class FittedModel(Value):
                 "this model comes from a file of an earlier version, which did not know of "
                 "places. Fit the model again."
             )
-        return self.places.distribution(
-            *self._seen_by_places(X, placement, sections), locations, tolerance
-        )
+        latents, disagreement = self.encode(X)
+        placed = self.place(latents, placement, sections)
+        seen = self._seen_by_places(X, latents, disagreement, placed, sections)
+        return self.places.distribution(*seen, locations, tolerance)
 
     def _seen_by_places(
-        self, X: Matrix, placement: Placement, sections: ArrayLike | None
+        self,
+        X: Matrix,
+        latents: NDArray[np.float64],
+        disagreement: NDArray[np.float64],
+        placed: NDArray[np.float64],
+        sections: ArrayLike | None,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
-        """Features, positions, expected errors and frames of cells."""
+        """Features, positions by the networks, expected errors and frames of cells."""
         assert self.places is not None
-        latents, disagreement = self.encode(X)
         features = latents
         if self.places.from_inputs:
             features = X.toarray() if sp.issparse(X) else np.asarray(X, dtype=np.float64)
         codes = np.empty(len(latents), dtype=np.int64)
         for frame, rows in self.frames.by_rows(sections, len(latents)):
             codes[rows] = self.frames.frames.index(frame)
-        scores = self.error_model.score(latents, disagreement, X)
-        return features, self.place(latents, placement, sections), scores, codes
+        return features, placed, self.error_model.score(latents, disagreement, X), codes
 
     def with_errors_of_new_cells(
         self,
@@ -294,6 +329,12 @@ class FittedModel(Value):
         places = self.places
         if places is not None and tables:
             places = places.with_weights_from(tables, scores)
+            of_medians = places.errors_of_medians(tables, scores)
+            told = ~np.isnan(of_medians)
+            if of_medians[told].mean() < errors[told].mean():
+                errors = np.where(told, of_medians, errors)
+                error_model, scores = self.error_model.with_errors_of_new_cells(errors, scatter)
+                places = replace(places.with_weights_from(tables, scores), median_share=1.0)
         model = replace(self, error_model=error_model, places=places)
         return model.for_another_section() if another_section else model
 
@@ -307,11 +348,17 @@ class FittedModel(Value):
         return replace(
             self,
             error_model=self.error_model.for_another_section(self.places.extent),
-            places=self.places.with_weights(for_another_section(self.places.weights)),
+            places=self.places.for_another_section(),
         )
 
     def calibrated(
-        self, X: Matrix, y: NDArray[np.float64], placement: Placement, sections: Any = None
+        self,
+        X: Matrix,
+        y: NDArray[np.float64],
+        placement: Placement,
+        sections: Any = None,
+        *,
+        by_places: bool,
     ) -> Self:
         """The same model, with its uncertainty calibrated on located cells.
 
@@ -322,11 +369,16 @@ class FittedModel(Value):
             True positions.
         placement : Placement
         sections : array-like of shape (n_cells,), optional
+        by_places : bool
+            See `answer`.
         """
-        latents, disagreement = self.encode(X)
-        errors = np.linalg.norm(self.place(latents, placement, sections) - y, axis=1)
+        model = self
+        if self.places is not None:
+            latents, disagreement = self.encode(X)
+            placed = self.place(latents, placement, sections)
+            seen = self._seen_by_places(X, latents, disagreement, placed, sections)
+            model = replace(self, places=self.places.calibrated(*seen, y))
+        placed, latents, disagreement = model.answer(X, placement, sections, by_places=by_places)
+        errors = np.linalg.norm(placed - y, axis=1)
         error_model = self.error_model.calibrated(latents, disagreement, X, errors)
-        places = self.places
-        if places is not None:
-            places = places.calibrated(*self._seen_by_places(X, placement, sections), y)
-        return replace(self, error_model=error_model, places=places)
+        return replace(model, error_model=error_model)

@@ -18,8 +18,10 @@ from .evidence import (
     MIN_CELLS,
     SectionEvidence,
     fit_weights,
+    for_another_section,
     nearest_places,
     probabilities,
+    spatial_medians,
 )
 from .value import Value
 
@@ -32,6 +34,8 @@ _NORMAL_ALONE = np.array([0.0, 0.0, 0.0, 1.0])
 # Cells that count as much as what was known before, where a few located ones are added.
 _STRENGTH_OF_BEFORE = 5.0
 _ROWS_PER_CHUNK = 256
+# Of the way to the median, what is gone in another section.
+_SHARE_IN_ANOTHER_SECTION = 0.5
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,11 +50,22 @@ class PlaceTable:
         With expected errors of 1.
     true : ndarray of shape (n_cells,)
         The place nearest to each cell's own.
+    places : ndarray of shape (n_places, n_dims)
+    some : slice
+        Of the cells, those that the powers are fitted on.
     """
 
     cells: NDArray[np.intp]
     evidence: Array
     true: NDArray[np.intp]
+    places: Array
+    some: slice
+
+    def with_errors(self, scores: Array) -> Array:
+        """The evidence with expected errors of all cells that a model keeps."""
+        evidence = self.evidence.copy()
+        evidence[-1] /= np.square(scores[self.cells])[:, None]
+        return evidence
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,6 +90,9 @@ class PlaceModel(Value):
     known_weights : ndarray of shape (4,), optional
         Powers of the kinds of evidence, see `SectionEvidence`, where cells that are new to all
         steps have told them. Else they come from the cells above, each left out in turn.
+    median_share : float, default=0.0
+        How far positions go from what the networks say to the median of the probabilities: all
+        the way, 1, where that places cells better that are new to all steps.
     """
 
     features: Array
@@ -84,6 +102,7 @@ class PlaceModel(Value):
     placed: Array
     scores: Array
     known_weights: Array | None = None
+    median_share: float = 0.0
 
     @cached_property
     def weights(self) -> Array:
@@ -180,6 +199,73 @@ class PlaceModel(Value):
         of_places = np.repeat(here, list(map(len, blocks)))
         return PlaceDistribution(together, places, tolerance, of_places, codes)
 
+    def positions(
+        self,
+        features: Array,
+        placed: Array,
+        scores: Array,
+        codes: NDArray[np.int64],
+    ) -> Array:
+        """Positions on the way to the spatial median of where each cell may be.
+
+        Parameters
+        ----------
+        features, placed, scores, codes
+            See `distribution`.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_dims)
+            Cells of sections that are too small to say anything stay where they are `placed`.
+        """
+        points = placed.copy()
+        for code in np.unique(codes):
+            evidence = self._evidence[int(code)]
+            if len(evidence.coords) < MIN_CELLS:
+                continue
+            own = np.flatnonzero(codes == code)
+            for chunk in gen_batches(len(own), _ROWS_PER_CHUNK):
+                cells = own[chunk]
+                known = evidence.of(features[cells], placed[cells], scores[cells])
+                p = probabilities(known, self.weights)
+                medians = spatial_medians(p, evidence.coords)
+                points[cells] += self.median_share * (medians - placed[cells])
+        return points
+
+    def errors_of_medians(self, tables: list[PlaceTable], scores: Array) -> Array:
+        """Distances of the cells that the model keeps from the medians of where they may be.
+
+        Parameters
+        ----------
+        tables : list of PlaceTable
+        scores : ndarray of shape (n_cells,)
+            Expected errors of the cells that the model keeps.
+
+        Returns
+        -------
+        ndarray of shape (n_cells,)
+            NaN for cells that no table has.
+        """
+        errors = np.full(len(self.coords), np.nan)
+        for table in tables:
+            p = probabilities(table.with_errors(scores), self.weights)
+            points = spatial_medians(p, table.places)
+            errors[table.cells] = np.linalg.norm(points - self.coords[table.cells], axis=1)
+        return errors
+
+    def for_another_section(self) -> Self:
+        """The same model for another section: tempered, and half as far from the networks.
+
+        Which of the two is closer there, left-out cells of the reference do not tell. Errors of
+        the networks and of the medians differ, so that the middle between them is never far from
+        the better one.
+        """
+        return replace(
+            self,
+            known_weights=for_another_section(self.weights),
+            median_share=_SHARE_IN_ANOTHER_SECTION * self.median_share,
+        )
+
     def with_weights(self, weights: Array) -> Self:
         """The same model, with other powers."""
         return replace(self, known_weights=weights)
@@ -193,11 +279,9 @@ class PlaceModel(Value):
         scores : ndarray of shape (n_cells,)
             Expected errors of the cells that the model keeps.
         """
-        known = []
-        for table in tables:
-            evidence = table.evidence.copy()
-            evidence[-1] /= np.square(scores[table.cells])[:, None]
-            known.append((evidence, table.true))
+        known = [
+            (table.with_errors(scores)[:, table.some], table.true[table.some]) for table in tables
+        ]
         return self.with_weights(fit_weights(known))
 
     def calibrated(

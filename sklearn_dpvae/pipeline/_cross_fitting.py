@@ -116,12 +116,6 @@ def cross_fit(
             (np.asarray(seen), coords[others], codes[others]),
             CELLS_FOR_WEIGHTS // n_folds,
         )
-    # The last fold also tells what queries unlike the reference may expect.
-    left_out = np.setdiff1d(np.flatnonzero(folds == n_folds - 1), train)
-    of_cells = labels.get("sections")
-    pipeline.held_out_ = HeldOut.of(
-        chain, X, coords, None if of_cells is None else np.asarray(of_cells), train, left_out
-    )
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
         errors[known.rows],
         None if scatter is None else scatter[known.rows],
@@ -129,6 +123,19 @@ def cross_fit(
         another_section=any(
             getattr(step, "query", None) == "new_section" for step in transformers(pipeline)
         ),
+    )
+    # The last fold also tells what queries unlike the reference may expect.
+    left_out = np.setdiff1d(np.flatnonzero(folds == n_folds - 1), train)
+    of_cells = labels.get("sections")
+    of_chain = float(np.nanmedian(errors))
+    pipeline.held_out_ = HeldOut.of(
+        chain,
+        X,
+        coords,
+        None if of_cells is None else np.asarray(of_cells),
+        train,
+        left_out,
+        gain=float(np.median(final.fitted_.error_model.errors)) / of_chain if of_chain else 1.0,
     )
 
 
@@ -138,7 +145,7 @@ def _tables_of(
     known: tuple[Any, NDArray[Any], NDArray[Any]],
     n_cells: int,
 ) -> list[PlaceTable]:
-    """What the known cells of each section say of the places of some of its new ones."""
+    """What the known cells of each section say of the places of its new ones."""
     features, placed, coords, codes = new
     tables = []
     for code in np.unique(codes):
@@ -148,9 +155,10 @@ def _tables_of(
         evidence = SectionEvidence(known[0][of_section], known[1][of_section])
         # The new cells are in an order that is drawn, as far as it matters: by fold.
         own = np.flatnonzero(codes == code)
-        own = own[:: max(1, len(own) // n_cells)]
         table = evidence.of(features[own], placed[own], np.ones(len(own)))
-        tables.append(PlaceTable(cells[own], table, nearest_places(coords[own], evidence.coords)))
+        nearest = nearest_places(coords[own], evidence.coords)
+        some = slice(None, None, max(1, len(own) // n_cells))
+        tables.append(PlaceTable(cells[own], table, nearest, evidence.coords, some))
     return tables
 
 

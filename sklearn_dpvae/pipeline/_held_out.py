@@ -61,6 +61,8 @@ class HeldOut(Value):
     intercept : ndarray of shape (n_selected,), optional
         What the last step sees says this of the expression of the selected genes: a ridge
         regression. None where the last step sees too many columns.
+    gain : float, default=1.0
+        Median error of the whole pipeline, of left-out cells, over that of such a chain.
     """
 
     chain: Any
@@ -69,6 +71,7 @@ class HeldOut(Value):
     sections: NDArray[Any] | None = None
     slopes: NDArray[np.float32] | None = None
     intercept: NDArray[np.float32] | None = None
+    gain: float = 1.0
 
     @classmethod
     def of(
@@ -79,6 +82,7 @@ class HeldOut(Value):
         sections: NDArray[Any] | None,
         train: NDArray[np.intp],
         left_out: NDArray[np.intp],
+        gain: float,
     ) -> Self:
         """Keep some of the cells that a pipeline was fitted without.
 
@@ -89,6 +93,7 @@ class HeldOut(Value):
         X, coords, sections
             Of the whole reference.
         train, left_out : ndarray of int
+        gain : float
         """
         rows = left_out[:: -(-len(left_out) // _MOST_CELLS)]
         some = train[:: -(-len(train) // _CELLS_FOR_REGRESSION)]
@@ -107,7 +112,7 @@ class HeldOut(Value):
         kept = _safe_indexing(X, rows)
         kept = kept.tocsr() if sparse.issparse(kept) else np.asarray(kept)
         labels = None if sections is None else np.asarray(sections)[rows]
-        return cls(chain, kept, coords[rows], labels, slopes, intercept)
+        return cls(chain, kept, coords[rows], labels, slopes, intercept, gain)
 
     @property
     def counts(self) -> bool:
@@ -145,7 +150,8 @@ class HeldOut(Value):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Of what was done to them on purpose.
             placed = self.chain.predict(X, **options)
-        return np.linalg.norm(placed.reshape(len(self.coords), -1) - self.coords, axis=1)
+        errors = np.linalg.norm(placed.reshape(len(self.coords), -1) - self.coords, axis=1)
+        return self.gain * errors
 
     def p_values(
         self,
