@@ -4,6 +4,8 @@ import joblib
 import numpy as np
 import pytest
 from benchmark_sections import write_sections
+from scipy.spatial.distance import pdist
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of an installed package")
 
@@ -63,8 +65,12 @@ def test_runs_resumes_and_reports(fast, folder, tmp_path, capsys):
     expected = random["dpvae"]["disparity"][0] / random["knn15_pc30"]["disparity"][0]
     assert row["ratio"] == pytest.approx(expected)
     assert compared["overall"]["n_tasks"] == 2
+    in_frame = compare(summary, ["mean", "knn15_pc30"], by="frame_error")["tasks"]["single random"]
+    errors = [random[name]["frame_error"][0] for name in ("dpvae", "knn15_pc30")]
+    assert in_frame["ratio"] == pytest.approx(errors[0] / errors[1])
     first = capsys.readouterr()
     assert "| single random |" in first.out
+    assert "error in the frame of the reference" in first.out
     assert first.err.count("disparity") == 4 * 2 + 1 * 2 + 3 * 1
 
     before = output.read_text()
@@ -173,6 +179,50 @@ def test_tasks_are_made_harder_as_their_names_say(folder):
     assert parse_task("a > b with 40 cells").split_depends_on_seed
     other = split("pair:section_1 > section_2 with 40 cells", seed=1)
     assert not np.array_equal(few.coords, other.coords)
+
+
+def test_spots_are_sums_of_half_of_the_cells(folder):
+    sections = Folder(folder)
+
+    def split(text):
+        return next(sections.splits(parse_task(text), 0))
+
+    whole = sections.load([("single", None)])
+    spots = split("single spots")
+    assert len(spots.query_coords) == 75
+    hidden = whole.X[spots.query_rows].sum()
+    assert spots.X.sum() + hidden == whole.X.sum()
+    assert 75 / 8 < len(spots.coords) < 75 / 2
+    # All cells of a spot lie within its square.
+    shown = np.setdiff1d(np.arange(150), spots.query_rows)
+    nearest = np.linalg.norm(whole.coords[shown, None] - spots.coords, axis=2).min(axis=1)
+    assert nearest.max() < np.sqrt(2) * pdist(spots.coords).min()
+
+    shallow = split("single spots with 20% query counts")
+    assert shallow.X.sum() == spots.X.sum()
+    assert shallow.query_X.sum() / hidden == pytest.approx(0.2, rel=0.1)
+
+    kind = split("single spots with most frequent kind query")
+    kinds = sections.labels(whole, "kind")
+    assert len(np.unique(kinds[kind.query_rows])) == 1
+    assert set(kind.query_rows) < set(spots.query_rows)
+
+
+def test_parts_of_a_query_lie_on_one_side(folder):
+    sections = Folder(folder)
+    whole = next(sections.splits(parse_task("pair:section_1 > section_2"), 0))
+    for part, size in {"half": 75, "quarter": 37}.items():
+        split = next(
+            sections.splits(parse_task(f"pair:section_1 > section_2 with {part} query"), 0)
+        )
+        assert abs(len(split.query_coords) - size) <= 1
+        assert set(split.query_rows) < set(whole.query_rows)
+        np.testing.assert_array_equal(split.coords, whole.coords)
+        # A line parts the cells that are placed from the others.
+        inside = np.isin(whole.query_rows, split.query_rows)
+        if part == "half":
+            told = LinearDiscriminantAnalysis().fit(whole.query_coords, inside)
+            assert told.score(whole.query_coords, inside) > 0.95
 
 
 @pytest.mark.parametrize(

@@ -50,24 +50,25 @@ def by_task(records):
     return nested
 
 
-def compare(cells, rivals):
+def compare(cells, rivals, by="disparity"):
     """Ours against the best of the baselines, task by task and over all tasks.
 
-    The ratio is that of mean disparities, to the baseline that has the lowest; Spearman and
-    hits are compared with the highest that any baseline has, which may be another one.
+    The ratio is that of the mean errors, "disparity" or "frame_error", to the baseline that has
+    the lowest; Spearman and hits are compared with the highest that any baseline has, which may
+    be another one. Tasks without this error are left out.
     """
     tasks = {}
     for task, found in cells.items():
-        others = [name for name in rivals if name in found]
-        if OURS not in found or not others:
+        others = [name for name in rivals if by in found.get(name, {})]
+        if by not in found.get(OURS, {}) or not others:
             continue
         ours = found[OURS]
-        best = min(others, key=lambda b: found[b]["disparity"][0])
+        best = min(others, key=lambda b: found[b][by][0])
         row = {
             "best": best,
-            "best_disparity": found[best]["disparity"],
-            "disparity": ours["disparity"],
-            "ratio": ours["disparity"][0] / found[best]["disparity"][0],
+            f"best_{by}": found[best][by],
+            by: ours[by],
+            "ratio": ours[by][0] / found[best][by][0],
         }
         for name in ("spearman", "hits20"):
             if name in ours:
@@ -98,6 +99,7 @@ def comparisons(cells):
     return {
         "all": compare(cells, rivals),
         "standard": compare(cells, [m for m in rivals if "+" not in m]),
+        "frame": compare(cells, rivals, by="frame_error"),
     }
 
 
@@ -108,6 +110,8 @@ def markdown(records):
     parts = []
     if compared["all"]["tasks"]:
         parts += [_main_table(cells, compared), _overall(compared)]
+    if compared["frame"]["tasks"]:
+        parts.append(_frame_table(compared["frame"]))
     parts.append(_disparity_table(cells))
     return "\n".join(parts + _pooled_table(cells))
 
@@ -160,6 +164,24 @@ def _overall(compared):
                     f"{total['hits20_not_worse']} of {n}",
                 ]
             )
+    return table(head, rows)
+
+
+def _frame_table(compared):
+    """Errors over the diameter of the tissue, which no alignment hides."""
+    head = ["error in the frame of the reference / diameter", "ours", "best baseline", "ratio"]
+    rows = [
+        [
+            task,
+            plus_minus(row["frame_error"], 4),
+            f"{plus_minus(row['best_frame_error'], 4)} {row['best']}",
+            f"**{row['ratio']:.3f}**",
+        ]
+        for task, row in compared["tasks"].items()
+    ]
+    overall = compared["overall"]
+    rows.append(["geometric mean", "", "", f"**{overall['geometric_mean']:.3f}**"])
+    rows.append(["worst", "", "", f"{overall['worst']:.3f}"])
     return table(head, rows)
 
 

@@ -32,8 +32,10 @@ _N_NEIGHBORS = 100
 _FLOOR = 0.05
 _ROWS_FOR_LENGTH = 300
 
-# Of the spatial median: the least distance over the spread of the places, and the most steps.
+# Of the spatial median: the least distance and step over the spread of the places, and the most
+# steps.
 _LEAST_DISTANCE = 1e-3
+_LEAST_STEP = 3e-4
 _MEDIAN_STEPS = 50
 
 
@@ -195,13 +197,18 @@ def spatial_medians(p: Array, places: Array) -> Array:
     -------
     ndarray of shape (n_cells, n_dims)
     """
-    # Closer than this to a place, a step must not be divided by next to nothing.
-    least = _LEAST_DISTANCE * max(float(places.std()), np.finfo(float).tiny)
+    spread = max(float(places.std()), np.finfo(float).tiny)
     points = p @ places
+    # Each cell takes the steps that it needs alone, whichever cells are beside it.
+    moving = np.arange(len(p))
     for _ in range(_MEDIAN_STEPS):
-        shares = p / np.maximum(cdist(points, places), least)
-        before, points = points, (shares @ places) / shares.sum(axis=1, keepdims=True)
-        if np.abs(points - before).max() < least:
+        before = points[moving]
+        # Next to a place, a step must not be divided by next to nothing.
+        shares = p / np.maximum(cdist(before, places), _LEAST_DISTANCE * spread)
+        points[moving] = (shares @ places) / shares.sum(axis=1, keepdims=True)
+        far = np.abs(points[moving] - before).max(axis=1) > _LEAST_STEP * spread
+        moving, p = moving[far], p[far]
+        if not len(moving):
             break
     return points
 
