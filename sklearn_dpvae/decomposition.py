@@ -65,7 +65,8 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     n_components : int or "auto", default="auto"
         Number of components. There are fewer if there are fewer cells or genes. "auto" takes
         those that also vary smoothly in cells that they were not found on, at least 20 and at
-        most 50, see the notes. `components_` then has as many rows.
+        most 50, see the notes. `components_` then has as many rows. Of 50 genes or fewer there is
+        nothing to reduce: with "auto", they are passed on as they are.
     n_neighbors : int, default=24
         Number of nearest neighbors within the section, at most a tenth of its cells.
     smoothing : float, default=0.5
@@ -101,6 +102,9 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         of 1/4 before components are weighted.
     directions_ : ndarray of shape (n_components, n_features_in_)
         What `transform` projects centered rows on: components with all weights in them.
+    unit_rows_ : bool
+        Whether `transform` divides rows by their lengths: `unit_rows`, but never where genes are
+        passed on.
     n_features_in_ : int
         Number of genes seen in `fit`.
     feature_names_in_ : ndarray of shape (n_features_in_,)
@@ -125,7 +129,8 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     "auto" finds 50 components on each half of the cells of every section, projects the other half
     on them, and takes Moran's I of the six nearest neighbors there. The number of components is
     that of means over the halves above 0.1. Shallow spots have some 10 to 30 such components,
-    single cells of an imaging panel up to 50.
+    single cells of an imaging panel up to 50. Panels of so few genes are passed on: to weight them by
+    their smoothness would hide what the others tell.
 
     With metadata routing enabled, `fit` requests `sections` by default.
 
@@ -216,6 +221,9 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         checked = check_matrix(X, self)
         codes, labels = check_sections(sections, checked.shape[0])
         coords = check_coords(y, codes, labels, name="y")
+        if isinstance(self.n_components, str) and checked.shape[1] <= _AUTO_MOST:
+            validate_data(self, X, skip_check_array=True)
+            return self._pass_on(checked.dtype)
         neighbors = self._neighbors(coords, codes, checked.dtype)
         random_state = check_random_state(self.random_state)
         rows = np.arange(len(codes))
@@ -241,6 +249,17 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         )
         self.noise_ = noise_of_components(own, projected, pca.components_)
         self.scale_ = self.noise_ / _NOISE
+        self.unit_rows_ = self.unit_rows
+        return self
+
+    def _pass_on(self, dtype: Any) -> Self:
+        """Let each gene be a component, unweighted."""
+        ones = np.ones(self.n_features_in_, dtype=dtype)
+        self.components_ = np.diag(ones)
+        self.mean_ = np.zeros_like(ones)
+        self.feature_weights_ = self.component_weights_ = ones
+        self.noise_, self.scale_ = _NOISE, 1.0
+        self.unit_rows_ = False
         return self
 
     def _decompose(
@@ -286,7 +305,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             )
             mean, weights, pca = self._decompose(own, around, _AUTO_MOST, random_state)
             new = X[other]
-            new = (new.toarray() if sparse.issparse(new) else new) / self._lengths(new)[:, None]
+            new = (new.toarray() if sparse.issparse(new) else new) / lengths(new, self.unit_rows)[:, None]
             projected = (new - mean) * weights @ pca.components_.T
             projected -= projected.mean(axis=0)
             near = knn_weights(
@@ -333,7 +352,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             own = checked[rows]
             sparse_rows = sparse.issparse(own)
             own = own.astype(np.float64) if sparse_rows else np.ascontiguousarray(own, np.float64)
-            projected[rows] = own @ directions / self._lengths(own)[:, None] - offset
+            projected[rows] = own @ directions / lengths(own, self.unit_rows_)[:, None] - offset
         return projected
 
     @property
@@ -349,7 +368,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
 
         Both are dense, and have these rows only.
         """
-        per_length = 1 / self._lengths(X)
+        per_length = 1 / lengths(X, self.unit_rows)
         own = X[rows]
         weights = neighbors[rows]
         weights.data *= per_length[weights.indices]
@@ -358,13 +377,6 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             own, around = own.toarray(), around.toarray()
         own *= per_length[rows, None]
         return own, around
-
-    def _lengths(self, X: Any) -> NDArray[np.floating[Any]]:
-        """Divisor of each row: its root mean square, or 1. Rows of zeros stay zero."""
-        if not self.unit_rows:
-            return np.ones(X.shape[0], dtype=X.dtype)
-        lengths = (row_norms(X) / np.sqrt(X.shape[1])).astype(X.dtype)
-        return np.where(lengths > 0, lengths, 1)
 
     @property
     def _n_features_out(self) -> int:
@@ -376,6 +388,14 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float64", "float32"]
         return tags
+
+
+def lengths(X: Any, unit_rows: bool) -> NDArray[np.floating[Any]]:
+    """Divisor of each row: its root mean square, or 1. Rows of zeros stay zero."""
+    if not unit_rows:
+        return np.ones(X.shape[0], dtype=X.dtype)
+    found = (row_norms(X) / np.sqrt(X.shape[1])).astype(X.dtype)
+    return np.where(found > 0, found, 1)
 
 
 def smoothness_weights(

@@ -292,7 +292,7 @@ def _pull_back(
     """Turn derivatives with respect to a step's output into derivatives with respect to X."""
     if isinstance(step, SpatialPCA):
         slopes = jacobian @ step.directions_.astype(np.float64)
-        if not step.unit_rows:
+        if not step.unit_rows_:
             return slopes
         # With r = x / |x| the derivative of r in direction v is (v - r (r.v)) / |x|.
         length = np.sqrt(np.mean(X**2, axis=1))

@@ -370,7 +370,9 @@ def test_mapping_benchmark(folder, tmp_path, monkeypatch, capsys):
 
 def test_costs_of_a_mapping_are_measured_in_processes_of_their_own(capsys):
     mapping.main(["--cost", "300", "100"])
-    free, full = map(json.loads, capsys.readouterr().out.splitlines())
+    *measured, dense = capsys.readouterr().out.splitlines()
+    free, full = map(json.loads, measured)
+    assert dense.endswith("single precision: 0 MB")
     assert (free["capacity"], full["capacity"]) == (False, True)
     assert full["full"] <= 3 < free["full"]
     assert free["peak MB"] > free["of which mapping"] >= 0

@@ -212,3 +212,14 @@ def test_a_refused_fit_leaves_a_fitted_one_as_it_was(noisy_gradient):
 def test_positions_are_needed():
     with pytest.raises(ValueError, match="y"):
         SpatialPCA().fit(np.zeros((4, 2)), None)
+
+
+def test_panels_of_few_genes_are_passed_on_as_they_are():
+    rng = np.random.RandomState(0)
+    coords, X = rng.rand(90, 2), rng.randn(90, 50)
+    found = SpatialPCA().fit(X[:60], coords[:60])
+    np.testing.assert_allclose(found.transform(X[60:]), X[60:], rtol=1e-12)
+    assert not found.unit_rows_
+    more = SpatialPCA().fit(np.hstack([X, X[:, :1]])[:60], coords[:60])
+    assert len(more.components_) < 51
+    assert more.unit_rows_

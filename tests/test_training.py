@@ -31,6 +31,7 @@ def one_step(**params):
     )
 
 
+@pytest.mark.filterwarnings("ignore:no two values of X differ")
 @pytest.mark.parametrize("size", [1e-3, 1.0, 30.0])
 def test_c_starts_as_the_ratio_of_latent_to_tissue_distances(cells, size):
     """Whatever the latents of the random weights are; the step is too small to change them."""

@@ -231,7 +231,8 @@ def _light_copy(pipeline: Any, seed: int) -> Any:
         # A matrix of weights belongs to all cells of the reference.
         final.set_params(mask=None)
     for step, fitted in zip(transformers(chain), transformers(pipeline), strict=True):
-        # What was counted once need not be counted again.
+        # What was counted once need not be counted again, unless all genes were passed on.
         if isinstance(step, SpatialPCA) and step.n_components == "auto":
-            step.set_params(n_components=len(fitted.components_))
+            n_components, n_genes = fitted.components_.shape
+            step.set_params(n_components=n_components if n_components < n_genes else "auto")
     return chain

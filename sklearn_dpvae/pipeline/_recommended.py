@@ -49,7 +49,8 @@ def make_spatial_pipeline(
         Number of genes to keep.
     n_spatial_components : int, "auto" or None, default="auto"
         Number of components that `SpatialPCA` projects the genes on. "auto" takes 20 to 50, as
-        many as vary smoothly. None gives the genes themselves to the net, as in the paper.
+        many as vary smoothly; a panel of 50 genes or fewer is passed on as it is. None gives the
+        genes themselves to the net in any case, as in the paper.
     n_thinned : int, default=5
         Shallower measurements of each cell that the networks are trained on beside its own, see
         `SpatialPipeline`. Pass the query to `fit` as `query_counts` where its depth is another.
