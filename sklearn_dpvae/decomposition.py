@@ -129,8 +129,8 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
     "auto" finds 50 components on each half of the cells of every section, projects the other half
     on them, and takes Moran's I of the six nearest neighbors there. The number of components is
     that of means over the halves above 0.1. Shallow spots have some 10 to 30 such components,
-    single cells of an imaging panel up to 50. Panels of so few genes are passed on: to weight them by
-    their smoothness would hide what the others tell.
+    single cells of an imaging panel up to 50. Panels of so few genes are passed on: weights by
+    their smoothness would hide what the less smooth ones tell.
 
     With metadata routing enabled, `fit` requests `sections` by default.
 
@@ -305,7 +305,8 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
             )
             mean, weights, pca = self._decompose(own, around, _AUTO_MOST, random_state)
             new = X[other]
-            new = (new.toarray() if sparse.issparse(new) else new) / lengths(new, self.unit_rows)[:, None]
+            new = new.toarray() if sparse.issparse(new) else new
+            new = new / lengths(new, self.unit_rows)[:, None]
             projected = (new - mean) * weights @ pca.components_.T
             projected -= projected.mean(axis=0)
             near = knn_weights(
