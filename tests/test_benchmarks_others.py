@@ -10,12 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from benchmark_sections import write_sections
+from scipy.spatial.distance import cdist
 
 pytest.importorskip("benchmarks", reason="benchmarks are not part of an installed package")
 
 from benchmarks import (
     ablation,
     device,
+    imputation,
     mapping,
     missing_genes,
     model_family,
@@ -63,6 +65,7 @@ def folder(tmp_path_factory):
         ablation,
         accuracy,
         device,
+        imputation,
         mapping,
         missing_genes,
         model_family,
@@ -351,6 +354,49 @@ def test_places_benchmark(folder, tmp_path, monkeypatch, capsys):
     [rows] = tables(capsys.readouterr().out)
     assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "neighbors"]
     assert rows[0]["95 %"] == f"{within['predict_places']['95 %']:.2f} ± 0.00"
+
+
+def test_imputation_benchmark(folder, tmp_path, monkeypatch, capsys):
+    quick(imputation, monkeypatch, n_estimators=2, max_epochs=20)
+    output = tmp_path / "imputation.json"
+    options = [str(folder), "-o", str(output), "--tasks", "pair:section_1 > section_2"]
+    methods = ["anchors", "equations", "pose", "partial_fit", "alone", "knn"]
+    imputation.main([*options, "--percents", "2", "20", "--methods", *methods])
+    few, many = (record for record in read(output) if record["layout"] == "random")
+    assert (few["n_anchors"], many["n_anchors"]) == (3, 30)
+    # With three anchors there is nothing to learn from but the pose.
+    assert few["measured"]["anchors"] == few["measured"]["equations"]
+    assert "partial_fit" not in few["measured"]
+    assert set(many["measured"]) == set(methods)
+    assert many["measured"]["anchors"]["error"] < 1
+    assert many["measured"]["pose"]["near/far"] == 1
+    errors, gains = tables(capsys.readouterr().out)
+    assert [row["known"] for row in errors] == [
+        f"{percent} %, {layout}" for layout in ("random", "spread") for percent in (2, 20)
+    ]
+    assert errors[0]["alone"] == ""
+    assert gains[1]["pose"] == "1.000 ± 0.000"
+
+
+def test_layouts_of_anchors():
+    rng = np.random.default_rng(0)
+    coords = rng.uniform(0, 10, (400, 2))
+
+    def nearest(known):
+        return cdist(coords, coords[known]).min(axis=1).max()
+
+    by_layout = {
+        layout: imputation.choose_anchors(coords, 25, layout, np.random.default_rng(1))
+        for layout in ("random", "spread", "half", "grid")
+    }
+    assert len(by_layout["random"]) == len(by_layout["spread"]) == 25
+    assert 20 < len(by_layout["grid"]) < 40
+    assert len(by_layout["half"]) == 200
+    assert max(nearest(by_layout["spread"]), nearest(by_layout["grid"])) < nearest(
+        by_layout["random"]
+    )
+    with pytest.raises(ValueError, match="no layout 'corner'"):
+        imputation.choose_anchors(coords, 25, "corner", rng)
 
 
 def test_mapping_benchmark(folder, tmp_path, monkeypatch, capsys):
