@@ -5,6 +5,7 @@ It checks what it is given, calls `fit_reference`, and asks the fitted model.
 
 import copy
 from collections.abc import Sequence
+from functools import partial
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
@@ -657,13 +658,17 @@ class DPVAESpatialRegressor(
                     f"covariates has {len(others)} rows but X has {n_samples}. Pass one row for "
                     "each cell."
                 )
-        return Adaptation(self._tuned_map, others, required=adapt != "auto")
+        required = adapt != "auto"
+        return Adaptation(partial(self._tuned_map, required=required), others, required=required)
 
-    def _tuned_map(self, X: Any, coords: NDArray[np.float64], of_all: Any) -> TunedMap | None:
+    def _tuned_map(
+        self, X: Any, coords: NDArray[np.float64], of_all: Any, *, required: bool
+    ) -> TunedMap | None:
         """The map of a copy of the networks that is fine-tuned on anchors.
 
-        None where the networks explain what a query does not come with, counts or batches, or
-        where the anchors do not suffice.
+        None where the networks explain what a query does not come with, counts or batches, and,
+        unless it is `required`, where they cannot be tuned on these anchors, for instance because
+        all of them have the same expression.
         """
         fitted = self.fitted_
         if self.likelihood in COUNT_LIKELIHOODS or fitted.batches is not None:
@@ -684,6 +689,8 @@ class DPVAESpatialRegressor(
         try:
             model = tuned.partial_fit(X, coords).fitted_
         except (ValueError, FloatingPointError):
+            if required:
+                raise
             return None
         if model.places is None or not model.tells_left_out:
             return None

@@ -16,6 +16,9 @@ from ..reconstruction._landmarks import place_pointwise
 from ..reconstruction._smacof import anchored_smacof
 from .frames import SectionFrame, varies
 
+# Where eq. (6) stops: steps that lower the stress by less than this share of it.
+_EPS = 1e-5
+
 PLACEMENTS = ("auto", "latent", "reference", "mds")
 
 
@@ -186,7 +189,9 @@ def hold_anchors(
     penalty : float, optional
         mu, which relaxes the constraint. The stress has local minima: it is solved from the
         constrained solution, which it tends to as mu grows, and from that without the
-        constraint, which it tends to as mu vanishes, and the better one is taken.
+        constraint, which it tends to as mu vanishes, and the better one is taken. Where that is
+        better than the constrained solution by less than the solver would have gone on for, the
+        constrained one is returned.
     """
 
     def solve(**own: Any) -> Any:
@@ -196,6 +201,7 @@ def hold_anchors(
             anchors=anchors,
             scale=scale,
             underdetermined=underdetermined,
+            eps=_EPS,
             random_state=seed,
             **own,
         )
@@ -208,6 +214,7 @@ def hold_anchors(
         n_components=start.shape[1],
         scale=held.scale,
         init=start,
+        eps=_EPS,
         random_state=seed,
     )
     moved = procrustes_align(free.embedding[anchors[0]], anchors[1], scaling=False)
@@ -215,4 +222,6 @@ def hold_anchors(
         solve(init=init, penalty=penalty)
         for init in (held.embedding, moved.transform(free.embedding))
     ]
-    return min(relaxed, key=lambda found: found.stress).embedding
+    best = min(relaxed, key=lambda found: found.stress)
+    gain = held.stress - best.stress
+    return best.embedding if gain > _EPS * held.stress else held.embedding
