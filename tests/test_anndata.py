@@ -1,6 +1,7 @@
 """AnnData in and out: the same numbers as the pipeline alone, whatever holds them."""
 
 import copy
+import functools
 import json
 import warnings
 
@@ -18,6 +19,7 @@ from sklearn.pipeline import make_pipeline  # noqa: E402
 import sklearn_dpvae  # noqa: E402
 import sklearn_dpvae.anndata as dpa  # noqa: E402
 from sklearn_dpvae import SpatialModel, load, make_spatial_pipeline, save  # noqa: E402
+from sklearn_dpvae.pipeline import SpatialPipeline  # noqa: E402
 from sklearn_dpvae.preprocessing import LogNormalizer  # noqa: E402
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 2, "random_state": 0}
@@ -498,3 +500,31 @@ def test_score_calibrate_and_partial_fit(tissue, adata, model):
     adata.obsm["spatial"][:] = np.nan
     with pytest.raises(ValueError, match="no cell with a position"):
         dpa.score(model, adata)
+
+
+def test_a_fit_for_a_query_knows_its_genes_and_its_depth(adata, monkeypatch):
+    """The depths are those of the genes in common, whichever layer holds the counts."""
+    calls = []
+    fit = SpatialPipeline.fit
+
+    @functools.wraps(fit)
+    def spy(self, X, y, **params):
+        calls.append(params | {"n_genes": X.shape[1]})
+        return fit(self, X, y, **params)
+
+    monkeypatch.setattr(SpatialPipeline, "fit", spy)
+    query = adata[:90, 5:45].copy()
+    query.var_names = [name.lower() for name in query.var_names[:-3]] + ["a", "b", "c"]
+    expected = np.asarray(query.X[:, :37].sum(axis=1)).ravel()
+    small = SMALL | {"n_calibration_folds": None}
+    dpa.fit(adata, query=query, **small)
+    assert calls[0]["n_genes"] == 37
+    np.testing.assert_array_equal(calls[0]["query_counts"], expected)
+
+    query.layers["counts"], query.X = query.X, np.log1p(query.X)
+    dpa.fit(adata, query=query, **small)
+    np.testing.assert_array_equal(calls[1]["query_counts"], expected)
+
+    del query.layers["counts"]
+    dpa.fit(adata, query=query, **small)
+    assert "query_counts" not in calls[2]

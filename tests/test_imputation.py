@@ -273,7 +273,7 @@ def test_anchors_that_networks_cannot_learn_from_are_an_error_on_request(fitted)
     X[known] = X[known[0]]
     given = {"anchors": (known, coords[known])}
     assert np.isfinite(model.predict(X, **given)).all()
-    with pytest.raises(ValueError, match="vary|differ|coincide"):
+    with pytest.raises(ValueError, match=r"vary|differ|coincide"):
         model.predict(X, adapt=True, **given)
 
 

@@ -5,12 +5,63 @@ Imports the model, the layers of an AnnData, and the step that takes logarithms.
 
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+from scipy import sparse
 from sklearn.pipeline import Pipeline
 
+from .._utils.counts import library_sizes
+from .._utils.matrix import in_memory
 from .._utils.warn import warn
-from ..datasets._layers import kind_of_layer, places_of_counts, say_layer
+from ..datasets import align_genes
+from ..datasets._genes import keep_genes_of, other_names
+from ..datasets._layers import (
+    find_expression,
+    gene_table,
+    kind_of_layer,
+    places_of_counts,
+    say_layer,
+)
 from ..preprocessing import LogNormalizer
 from .model import SpatialModel
+
+# Cells of a query whose depths stand for all.
+_CELLS_FOR_DEPTHS = 5000
+
+
+def fit_for_query(reference: Any, query: Any) -> NDArray[np.float64] | None:
+    """Restrict a reference to the genes that a query has, too, and find the depths of its cells.
+
+    Parameters
+    ----------
+    reference : Bunch
+        As `read_sections` returns it; changed in place.
+    query : AnnData
+
+    Returns
+    -------
+    ndarray of shape (n_query,) or None
+        Sums of the counts of the common genes, of 5,000 cells at most, evenly spaced; None where
+        the query holds no counts, or no cell has any.
+    """
+    places = places_of_counts(query)
+    counts = [place for place in places if kind_of_layer(query, place) == "counts"]
+    layer = counts[0] if counts else None
+    names = gene_table(query, layer)
+    keep_genes_of(reference, names.index, other_names(names))
+    if not counts:
+        return None
+    X, _ = find_expression(query, "query", layer)
+    rows = np.unique(np.linspace(0, X.shape[0] - 1, min(X.shape[0], _CELLS_FOR_DEPTHS), dtype=int))
+    aligned = align_genes(
+        sparse.csr_matrix(in_memory(X[rows])),
+        names.index,
+        reference.genes,
+        gene_ids=other_names(names),
+        reference_ids=reference.gene_ids,
+    )
+    depths = library_sizes(aligned)
+    return depths if depths.any() else None
 
 
 def layer_of_query(adata: Any, model: SpatialModel) -> str | None:

@@ -19,7 +19,7 @@ from .._spatial_model import (
     as_spatial_model,
     check_query,
 )
-from .._spatial_model.layers import layer_of_query, warn_of_logarithms
+from .._spatial_model.layers import fit_for_query, layer_of_query, warn_of_logarithms
 from .._utils.matrix import in_memory
 from .._utils.routing import routing_is_on, takes
 from .._utils.searches import best_of
@@ -27,7 +27,7 @@ from .._utils.warn import warn
 from ..datasets import read_sections
 from ..datasets._containers import add_shapes, is_spatialdata, pick_table, table_of
 from ..datasets._gene_matching import quote
-from ..datasets._genes import MIN_SHARE, keep_genes_of, make_unique, other_names
+from ..datasets._genes import MIN_SHARE, make_unique, other_names
 from ..datasets._layers import (
     find_expression,
     gene_table,
@@ -40,7 +40,7 @@ from ..datasets._positions import (
     located_cells,
 )
 from ..datasets._section_labels import SECTION_KEY, warn_of_pieces
-from ..pipeline import make_spatial_pipeline
+from ..pipeline import SpatialPipeline, make_spatial_pipeline
 from ..places import PlaceDistribution
 from ..preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
@@ -85,8 +85,9 @@ def fit(
         Unit of the positions, such as ``"µm"``, to be noted beside the predictions.
     query : AnnData, default=None
         Cells that are to be placed. The model is then fitted on the genes that both have, which
-        is better for a panel than to lack most of the genes of the model. Its expression is not
-        looked at. Text, such as ``"new_section"``, is the parameter of `make_spatial_pipeline`.
+        is better for a panel than to lack most of the genes of the model, and for their depths,
+        see `query_counts` of `SpatialPipeline.fit`. Nothing else is learned from them. Text, such
+        as ``"new_section"``, is the parameter of `make_spatial_pipeline`.
     table : str, default=None
         Table of a SpatialData, or modality of a MuData, by default the only one or that of gene
         expression.
@@ -157,9 +158,7 @@ def fit(
             f"{', '.join(adata.obs) or 'none'}."
         )
     data = located_cells(data, "adata", "fitted")
-    if query is not None:
-        of_query = gene_table(query, layer)
-        keep_genes_of(data, of_query.index, other_names(of_query))
+    depths = None if query is None else fit_for_query(data, query)
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     if not has_sections and section_key is not None:
@@ -167,7 +166,10 @@ def fit(
     with warnings.catch_warnings():
         if said:
             warnings.filterwarnings("ignore", message=re.escape(ALREADY_LOGARITHMS))
-        pipeline.fit(data.X, data.coords, **_labels_for_fit(pipeline, sections))
+        given = _labels_for_fit(pipeline, sections)
+        if depths is not None and isinstance(pipeline, SpatialPipeline):
+            given["query_counts"] = depths
+        pipeline.fit(data.X, data.coords, **given)
     return SpatialModel.of(
         pipeline,
         data.X,

@@ -13,12 +13,11 @@ from sklearn.utils import Bunch
 
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
-from .._spatial_model.layers import layer_of_query, warn_of_logarithms
+from .._spatial_model.layers import fit_for_query, layer_of_query, warn_of_logarithms
 from .._utils.optional import import_optional
 from ..datasets import read_sections
 from ..datasets._formats import ANNDATA_READERS, format_of
 from ..datasets._gene_matching import quote
-from ..datasets._genes import keep_genes_of, other_names
 from ..datasets._positions import located_cells
 from ..datasets._readers import SECTION_KEY, SPATIAL_KEY, open_source
 from ..datasets._section_labels import warn_of_pieces
@@ -44,7 +43,12 @@ def fit(arguments: Namespace) -> None:
     reference = read_reference(arguments, pipeline)
     report(arguments, f"fitting {described(reference)}")
     start = time.perf_counter()
-    pipeline.fit(reference.X, reference.coords, sections=reference.sections)
+    pipeline.fit(
+        reference.X,
+        reference.coords,
+        sections=reference.sections,
+        query_counts=reference.query_depths,
+    )
     save_model(as_model(pipeline, reference, arguments), output)
     seconds = time.perf_counter() - start
     result(
@@ -177,9 +181,10 @@ def read_reference(arguments: Namespace, pipeline: SpatialPipeline) -> Bunch:
             "(see --spatial-key)"
         )
     reference = located_cells(reference, names, "fitted")
-    if arguments.query_genes is not None:
-        query, _ = open_query(arguments.query_genes)
-        keep_genes_of(reference, query.var_names, other_names(query.var))
+    reference.query_depths = None
+    if arguments.for_query is not None:
+        query, _ = open_query(arguments.for_query)
+        reference.query_depths = fit_for_query(reference, query)
     if len(np.unique(reference.sections)) == 1:
         warn_of_pieces(reference.coords, names)
     return reference

@@ -210,9 +210,10 @@ def _add_reference(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unit", help="unit of the positions, e.g. µm, which the model notes")
     parser.add_argument(
-        "--query-genes",
+        "--for-query",
         metavar="QUERY",
-        help="a query, as for 'predict', whose genes the model is restricted to; for panels",
+        help="a query, as for 'predict': the model is fitted on the genes that both have, such as "
+        "those of a panel, and for the query's depth",
     )
     parser.add_argument(
         "--preset",

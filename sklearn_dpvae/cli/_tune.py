@@ -56,7 +56,12 @@ def tune(arguments: Namespace) -> None:
     best = candidates[order[0]]
     pipeline = _with(new_pipeline(arguments), best)
     report(arguments, f"fitting the best on all cells: {_said(best)}")
-    pipeline.fit(reference.X, reference.coords, sections=reference.sections)
+    pipeline.fit(
+        reference.X,
+        reference.coords,
+        sections=reference.sections,
+        query_counts=reference.query_depths,
+    )
     save_model(as_model(pipeline, reference, arguments), output)
     if arguments.json:
         rows_ = [
