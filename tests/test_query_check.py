@@ -7,11 +7,13 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 from scipy import sparse
+from sklearn.linear_model import Ridge
 from sklearn.metrics import roc_auc_score
 
 import sklearn_dpvae
 from sklearn_dpvae import SpatialModel, check_query, make_spatial_pipeline
 from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.pipeline._held_out import _told_by
 from sklearn_dpvae.pipeline._thinning import thin
 
 TISSUE = make_tissue(700, 100, random_state=0)
@@ -45,6 +47,23 @@ def test_cells_that_are_none_of_the_tissue_are_told_apart_at_any_depth(model, sh
     own, other = map(model.pipeline.predict_membership, (X, permuted(X)))
     assert roc_auc_score(np.repeat([0, 1], 200), -np.r_[own, other]) > 0.95
     assert np.mean(own < 0.05) < 0.1
+
+
+def test_genes_that_reach_the_network_do_not_tell_themselves():
+    """A regression of genes on themselves would find every cell like the reference."""
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(300, 3)) @ rng.normal(size=(3, 30)) + rng.normal(size=(300, 30))
+    slopes, intercept = _told_by(X, X)
+    assert np.linalg.matrix_rank(slopes) == 10
+    left = X - (X @ slopes + intercept)
+    assert np.var(left) > 0.3
+    # What they have in common is told all the same.
+    assert np.var(left) < 0.5 * np.var(X)
+    few = X @ rng.normal(size=(30, 4))
+    slopes, intercept = _told_by(few, X)
+    np.testing.assert_allclose(
+        few @ slopes + intercept, Ridge(alpha=1.0).fit(few, X).predict(few), atol=1e-3
+    )
 
 
 def test_membership_follows_genes_by_name(model):

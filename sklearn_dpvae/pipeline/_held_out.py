@@ -31,6 +31,9 @@ _MOST_CELLS = 200
 # Cells that expression is regressed on the components of.
 _CELLS_FOR_REGRESSION = 2000
 
+# Genes for each direction that these regressions may tell apart.
+_GENES_PER_DIRECTION = 3
+
 # What a regression on more columns would say of expression is mostly noise.
 _MOST_INPUTS = 64
 
@@ -106,9 +109,7 @@ class HeldOut(Value):
             None,
         )
         if inputs.shape[1] <= _MOST_INPUTS:
-            ridge = Ridge(alpha=1.0).fit(inputs, profiles)
-            slopes = ridge.coef_.T.astype(np.float32)
-            intercept = np.asarray(ridge.intercept_, dtype=np.float32)
+            slopes, intercept = _told_by(inputs, profiles)
         kept = _safe_indexing(X, rows)
         kept = kept.tocsr() if sparse.issparse(kept) else np.asarray(kept)
         labels = None if sections is None else np.asarray(sections)[rows]
@@ -229,6 +230,25 @@ class HeldOut(Value):
         X.data[missing[X.indices]] = 0
         X.eliminate_zeros()
         return X
+
+
+def _told_by(
+    inputs: NDArray[Any], profiles: NDArray[Any]
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Slopes and intercept of a regression of expression on what the last step sees.
+
+    Where that is the genes themselves, the regression would repeat any cell. It is then limited to
+    the directions in which cells of the reference differ most: a regression of reduced rank.
+    """
+    ridge = Ridge(alpha=1.0).fit(inputs, profiles)
+    slopes = ridge.coef_.T
+    rank = max(1, profiles.shape[1] // _GENES_PER_DIRECTION)
+    if rank < inputs.shape[1]:
+        told = (inputs - inputs.mean(axis=0)) @ slopes
+        directions = np.linalg.svd(told, full_matrices=False)[2][:rank]
+        slopes = slopes @ directions.T @ directions
+    intercept = profiles.mean(axis=0) - inputs.mean(axis=0) @ slopes
+    return slopes.astype(np.float32), intercept.astype(np.float32)
 
 
 def _seen(
