@@ -66,6 +66,13 @@ def test_genes_that_reach_the_network_do_not_tell_themselves():
     )
 
 
+def test_a_pipeline_that_knows_its_genes_is_checked_by_itself(model):
+    X = TISSUE.X[QUERY][:, ::-1]
+    assert str(check_query(model.pipeline, X, GENES[::-1])) == str(
+        check_query(model, X, GENES[::-1])
+    )
+
+
 def test_membership_follows_genes_by_name(model):
     p = model.pipeline.predict_membership(TISSUE.X[QUERY])
     again = model.pipeline.predict_membership(TISSUE.X[QUERY][:, ::-1], genes=GENES[::-1])

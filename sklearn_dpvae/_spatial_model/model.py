@@ -442,7 +442,8 @@ def as_spatial_model(model: Any) -> SpatialModel:
     Parameters
     ----------
     model : SpatialModel or estimator
-        A fitted estimator needs `feature_names_in_`.
+        A fitted estimator needs the names of its genes: from ``fit(X, y, genes=names)`` of a
+        `SpatialPipeline`, or as `feature_names_in_`.
 
     Returns
     -------
@@ -460,11 +461,16 @@ def as_spatial_model(model: Any) -> SpatialModel:
             f"model is a {type(model).__name__}, neither a SpatialModel nor a fitted pipeline. "
             "Is the order of the arguments (model, adata)?"
         )
-    names = getattr(model, "feature_names_in_", None)
+    pipeline = best_of(model)
+    table = getattr(pipeline, "gene_table_", None)
+    names = getattr(model, "feature_names_in_", None) if table is None else table.names[table.kept]
     if names is None:
         raise TypeError(
             f"this {type(model).__name__} does not know the names of its genes. Fit it by "
-            "sklearn_dpvae.anndata.fit or on a pandas DataFrame, or give them as "
+            "sklearn_dpvae.anndata.fit, on a pandas DataFrame, or with genes=, or give them as "
             "SpatialModel(pipeline, genes)."
         )
-    return SpatialModel(model, names)
+    held_out = getattr(pipeline, "held_out_", None)
+    return SpatialModel(
+        model, names, whole_counts=None if held_out is None else bool(held_out.counts)
+    )

@@ -164,7 +164,8 @@ def check_query(
     Parameters
     ----------
     model : SpatialModel or estimator
-        A fitted estimator needs `feature_names_in_`.
+        A fitted estimator needs the names of its genes: from ``fit(X, y, genes=names)`` of a
+        `SpatialPipeline`, or as `feature_names_in_`.
     X : {array-like, sparse matrix} of shape (n_cells, n_query_genes)
         Expression of the query. At most 500 of its cells, evenly spaced, are looked at.
     genes : array-like of shape (n_query_genes,), default=None
