@@ -1,5 +1,7 @@
 """How far a query is moved onto the reference: known shifts, parts of a tissue, and both."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -122,3 +124,20 @@ def test_a_shift_is_logged(scaler, caplog):
     with caplog.at_level("INFO", logger="sklearn_dpvae"):
         scaler.transform(other_chemistry(LOGS[QUERY]))
     assert "the query is scaled by 100 % of its own statistics" in caplog.text
+
+
+def test_positions_of_a_moved_query_are_those_of_another_section():
+    """Half-way to the medians of places, whether or not somebody asks how sure they are."""
+    pipe = make_spatial_pipeline(n_estimators=2, max_epochs=40, random_state=0)
+    pipe.fit(LOGS[REFERENCE] * 10, TISSUE.coords[REFERENCE])
+    last = pipe[-1]
+    last.fitted_ = replace(last.fitted_, places=replace(last.fitted_.places, median_share=1.0))
+    moved = 10 * other_chemistry(LOGS[QUERY])
+    placed, _ = pipe.predict(moved, return_std=True)
+    assert_array_equal(pipe.predict(moved), placed)
+    last.fitted_ = replace(last.fitted_, places=replace(last.fitted_.places, median_share=0.0))
+    by_networks = pipe.predict(moved)
+    last.fitted_ = replace(last.fitted_, places=replace(last.fitted_.places, median_share=2.0))
+    medians = pipe.predict(moved)
+    assert_allclose(placed, (by_networks + medians) / 2, rtol=1e-6)
+    assert np.abs(placed - by_networks).max() > 1

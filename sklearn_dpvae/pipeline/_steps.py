@@ -162,8 +162,7 @@ def call_last_step(
         X, mask = transform_with(steps[:1], X, mask)
         steps = steps[1:]
         of_last["covariates"] = query_components(X)
-    says_how_sure = method in ("predict_places", "predict_radius") or of_last.get("return_std")
-    if says_how_sure:
+    if method in ("predict", "predict_places", "predict_radius", "score"):
         X, _, shift = transform_and_shift(steps, X, mask)
         if any(shift.values()):
             last = for_another_section(last)
