@@ -1,5 +1,6 @@
 """How far a query is moved onto the reference: known shifts, parts of a tissue, and both."""
 
+import copy
 from dataclasses import replace
 
 import numpy as np
@@ -124,6 +125,33 @@ def test_a_shift_is_logged(scaler, caplog):
     with caplog.at_level("INFO", logger="sklearn_dpvae"):
         scaler.transform(other_chemistry(LOGS[QUERY]))
     assert "the query is scaled by 100 % of its own statistics" in caplog.text
+
+
+def test_a_query_from_a_missing_part_goes_half_way_to_the_medians():
+    x = TISSUE.coords[:, 0]
+    inside, missing = x < np.quantile(x, 0.7), x > np.quantile(x, 0.8)
+    pipe = make_spatial_pipeline(n_estimators=2, max_epochs=40, random_state=0)
+    pipe.fit(TISSUE.X[inside][::2], TISSUE.coords[inside][::2])
+    last = pipe[-1]
+    last.fitted_ = replace(last.fitted_, places=replace(last.fitted_.places, median_share=1.0))
+    for rows, share in ((np.flatnonzero(inside)[1::2], 1.0), (np.flatnonzero(missing), 0.5)):
+        counts = TISSUE.X[rows]
+        X = pipe[:-1].transform(counts)
+        by_networks = clone_with_share(last, 0.0).predict(X)
+        medians = clone_with_share(last, 1.0).predict(X)
+        assert np.abs(medians - by_networks).max() > 1
+        expected = by_networks + share * (medians - by_networks)
+        assert_allclose(pipe.predict(counts), expected, rtol=1e-5)
+        model = SpatialModel(pipe, TISSUE.genes)
+        by_blocks = model.answers(sparse.csr_matrix(counts), chunk_size=70).coords
+        assert_allclose(by_blocks, expected, rtol=1e-4, atol=1e-2)
+
+
+def clone_with_share(last, share):
+    """The last step, going so far to the medians."""
+    own = copy.copy(last)
+    own.fitted_ = replace(last.fitted_, places=replace(last.fitted_.places, median_share=share))
+    return own
 
 
 def test_positions_of_a_moved_query_are_those_of_another_section():

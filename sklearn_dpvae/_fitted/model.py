@@ -351,6 +351,25 @@ class FittedModel(Value):
             places=self.places.for_another_section(),
         )
 
+    def for_query(self, X: Matrix) -> Self:
+        """The same model, or one for cells of a part of the tissue that the reference lacks.
+
+        Parameters
+        ----------
+        X : ndarray or CSR matrix of shape (n_cells, n_features)
+            Cells of the query, some of them if there are many.
+        """
+        places = self.places
+        if places is None or not places.median_share:
+            return self
+        if places.from_inputs:
+            features = X.toarray() if sp.issparse(X) else np.asarray(X, dtype=np.float64)
+        else:
+            features = self.encode(X)[0]
+        if not places.comes_from_elsewhere(features):
+            return self
+        return replace(self, places=places.for_elsewhere())
+
     def calibrated(
         self,
         X: Matrix,

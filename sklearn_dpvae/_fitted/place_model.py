@@ -34,8 +34,10 @@ _NORMAL_ALONE = np.array([0.0, 0.0, 0.0, 1.0])
 # Cells that count as much as what was known before, where a few located ones are added.
 _STRENGTH_OF_BEFORE = 5.0
 _ROWS_PER_CHUNK = 256
-# Of the way to the median, what is gone in another section.
-_SHARE_IN_ANOTHER_SECTION = 0.5
+# Of the way to the median, what is gone in another section or a part that the reference lacks.
+_SHARE_ELSEWHERE = 0.5
+# Nearest known cells by which a query is told to be from elsewhere.
+_N_NEAREST = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -253,18 +255,40 @@ class PlaceModel(Value):
             errors[table.cells] = np.linalg.norm(points - self.coords[table.cells], axis=1)
         return errors
 
-    def for_another_section(self) -> Self:
-        """The same model for another section: tempered, and half as far from the networks.
+    def comes_from_elsewhere(self, features: Array) -> bool:
+        """Whether cells are farther from the known ones than these are from each other.
+
+        Distances to the nearest known cells have ranks among those of the known cells. The mean
+        rank of cells like these is one half or less; it is higher if their part of the tissue is
+        missing, or they are of another section.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_cells, n_features)
+        """
+        known = np.sort(self._near.kneighbors()[0].mean(axis=1))
+        far = self._near.kneighbors(features)[0].mean(axis=1)
+        mean_rank = float(np.mean(np.searchsorted(known, far) / len(known)))
+        # Beyond a standard error of the mean of as many uniform numbers.
+        return mean_rank > 0.5 + 1.0 / np.sqrt(12.0 * len(far))
+
+    @cached_property
+    def _near(self) -> NearestNeighbors:
+        n_neighbors = min(_N_NEAREST, len(self.features) - 1)
+        return NearestNeighbors(n_neighbors=n_neighbors).fit(self.features)
+
+    def for_elsewhere(self) -> Self:
+        """The same model for cells from elsewhere: half as far from the networks.
 
         Which of the two is closer there, left-out cells of the reference do not tell. Errors of
         the networks and of the medians differ, so that the middle between them is never far from
         the better one.
         """
-        return replace(
-            self,
-            known_weights=for_another_section(self.weights),
-            median_share=_SHARE_IN_ANOTHER_SECTION * self.median_share,
-        )
+        return replace(self, median_share=_SHARE_ELSEWHERE * self.median_share)
+
+    def for_another_section(self) -> Self:
+        """The same model for another section: tempered, and half as far from the networks."""
+        return replace(self.for_elsewhere(), known_weights=for_another_section(self.weights))
 
     def with_weights(self, weights: Array) -> Self:
         """The same model, with other powers."""

@@ -17,7 +17,7 @@ from .._utils.matrix import below_each_other
 from .._utils.routing import sections_for
 from .._utils.searches import best_of
 from ..pipeline._query_components import learns_from_logarithms, query_components
-from ..pipeline._steps import for_another_section, transform_by
+from ..pipeline._steps import last_for_query, some_rows, transform_by
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +86,7 @@ def answer(
     placement = getattr(final, "placement_", None)
     jointly = anchors is not None or not getattr(placement, "pointwise", True)
 
-    def labels(rows: slice) -> NDArray[Any] | None:
+    def labels(rows: slice | NDArray[np.intp]) -> NDArray[Any] | None:
         return None if sections is None else sections[rows]
 
     options: dict[str, Any] = {}
@@ -120,8 +120,13 @@ def answer(
         decides = others[0].query == "auto"
         others[0] = others[0].for_query(together, missing_genes=left, **keywords)
         shift = others[0].query_shift_ if decides else None
-        if shift is not None and any(shift.values()):
-            final = for_another_section(final)
+        if shift:
+
+            def some() -> Any:
+                rows = some_rows(together.shape[0])
+                return transform_by(others, together[rows], labels(rows), left)[0]
+
+            final = last_for_query(final, shift, some)
         if not jointly and all(getattr(step, "pointwise", True) for step in others):
             # What it makes of sparse rows may be dense.
             batches = gen_batches(together.shape[0], parts[0].shape[0])

@@ -19,6 +19,9 @@ from .._utils.routing import given, routing_is_on, sections_for
 from .._utils.validation import check_missing_genes, known_rows
 from ._query_components import learns_from_logarithms, query_components
 
+# Rows of a query that tell where it comes from.
+_ROWS_TO_LOOK_AT = 500
+
 
 def transform_by(
     steps: Iterable[Any],
@@ -100,14 +103,36 @@ def transform_and_shift(
     return X, missing, shift
 
 
-def for_another_section(last: Any) -> Any:
-    """The last step, less sure of itself, if it is a fitted `DPVAESpatialRegressor`."""
+def last_for_query(last: Any, shift: dict[Any, float], some: Callable[[], Any]) -> Any:
+    """The last step for a query that was seen as a whole, if it is a `DPVAESpatialRegressor`.
+
+    Less sure of itself for another section, which was moved; and closer to its networks for cells
+    of a part of the tissue that the reference lacks.
+
+    Parameters
+    ----------
+    last : estimator
+        Fitted; it is not changed.
+    shift : dict
+        How far each section of the query was moved. It is empty where no step looks at the query,
+        so that each cell is to be answered by itself.
+    some : callable
+        What the last step gets of the query, or of `some_rows` of it.
+    """
     fitted: Any = getattr(last, "fitted_", None)
-    if not hasattr(fitted, "for_another_section"):
+    if not shift or not hasattr(fitted, "for_another_section"):
         return last
     own = copy.copy(last)
-    own.fitted_ = fitted.for_another_section()
+    if any(shift.values()):
+        own.fitted_ = fitted.for_another_section()
+    else:
+        own.fitted_ = fitted.for_query(some())
     return own
+
+
+def some_rows(n_rows: int) -> NDArray[np.intp]:
+    """Some rows of a query, evenly spaced, by which it is told where it comes from."""
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, _ROWS_TO_LOOK_AT)).astype(np.intp))
 
 
 def transformers(pipeline: Pipeline) -> list[Any]:
@@ -164,8 +189,10 @@ def call_last_step(
         of_last["covariates"] = query_components(X)
     if method in ("predict", "predict_places", "predict_radius", "score"):
         X, _, shift = transform_and_shift(steps, X, mask)
-        if any(shift.values()):
-            last = for_another_section(last)
+        seen = X
+        last = last_for_query(
+            last, shift, lambda: _safe_indexing(seen, some_rows(np.shape(seen)[0]))
+        )
     else:
         X, _ = transform_with(steps, X, mask)
     if last == "passthrough":
