@@ -21,9 +21,7 @@ reference = tissue.sections == "section_1"
 query = ~reference
 true = tissue.coords[query]
 
-model = make_spatial_pipeline(
-    query="new_section", n_top_genes=120, n_estimators=3, max_epochs=60, random_state=0
-)
+model = make_spatial_pipeline(n_top_genes=120, n_estimators=3, max_epochs=60, random_state=0)
 model.fit(tissue.X[reference], tissue.coords[reference])
 
 # %%

@@ -37,9 +37,9 @@ true = query.obsm.pop("spatial")
 # %%
 # Fit, predict
 # ------------
-# Genes are matched by name.
+# Genes are matched by name. The model is fitted for the query: on its genes, and for its depth.
 
-model = dpa.fit(reference, query="new_section", max_epochs=60, random_state=0)
+model = dpa.fit(reference, query=query, max_epochs=60, random_state=0)
 dpa.predict(model, query)
 print(query)
 print(f"disparity {procrustes_disparity(true, query.obsm['spatial_dpvae']):.3f}")
