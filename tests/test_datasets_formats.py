@@ -4,6 +4,8 @@ import gzip
 import json
 import re
 import shutil
+import sys
+import types
 import warnings
 from pathlib import Path
 
@@ -12,7 +14,7 @@ import pytest
 from scipy import sparse
 
 from sklearn_dpvae.datasets import make_tissue, read_sections
-from sklearn_dpvae.datasets._containers import table_of
+from sklearn_dpvae.datasets._containers import add_shapes, table_of
 
 anndata = pytest.importorskip("anndata")
 h5py = pytest.importorskip("h5py")
@@ -497,6 +499,47 @@ def test_results_go_into_a_spatialdata_with_shapes(sdata, counts):
     transformations = pytest.importorskip("spatialdata.transformations")
     found = transformations.get_transformation(circles, get_all=True)
     assert found == {"zoomed": transformations.Identity()}
+
+
+def fake_spatialdata(monkeypatch):
+    """The part of SpatialData that writes shapes, where it need not be installed."""
+    models = types.ModuleType("spatialdata.models")
+    transformations = types.ModuleType("spatialdata.transformations")
+
+    def parse(data, geometry, radius, index, transformations):
+        circles = pandas.DataFrame(data, columns=["x", "y"], index=index)
+        return circles.assign(radius=radius)
+
+    models.ShapesModel = types.SimpleNamespace(parse=parse)
+    transformations.Identity = object
+    monkeypatch.setitem(sys.modules, "spatialdata", types.ModuleType("spatialdata"))
+    monkeypatch.setitem(sys.modules, "spatialdata.models", models)
+    monkeypatch.setitem(sys.modules, "spatialdata.transformations", transformations)
+
+    class Elements(dict):
+        def __setitem__(self, key, value):
+            if key in self:
+                warnings.warn(f"Key `{key}` already exists.", stacklevel=2)
+            if not value.index.is_monotonic_increasing:
+                warnings.warn("The index of the dataframe is not monotonic", stacklevel=2)
+            super().__setitem__(key, value)
+
+    return types.SimpleNamespace(shapes=Elements(), tables={})
+
+
+def test_shapes_are_written_in_the_order_of_their_names(adata, counts, monkeypatch):
+    sdata = fake_spatialdata(monkeypatch)
+    names = np.random.default_rng(0).permutation(40) + 100
+    adata.obs["region"] = "cells"
+    adata.obs["cell"] = names
+    adata.uns["spatialdata_attrs"] = {"region_key": "region", "instance_key": "cell"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(2):  # The second takes the place of the first.
+            add_shapes(sdata, adata, "spatial_dpvae", counts.coords)
+    circles = sdata.shapes["spatial_dpvae"]
+    assert circles.index.is_monotonic_increasing
+    np.testing.assert_array_equal(circles.loc[names, ["x", "y"]], counts.coords)
 
 
 class FakeMuData:

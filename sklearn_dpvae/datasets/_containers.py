@@ -144,13 +144,20 @@ def add_shapes(
     # Half of the spacing, so that circles of neighbors touch.
     spacing = np.median(cKDTree(coords).query(coords, k=min(2, len(coords)))[0].reshape(-1, 1))
     index = _annotated(adata)[1] if "spatialdata_attrs" in adata.uns else adata.obs_names
-    sdata.shapes[name] = models.ShapesModel.parse(
-        coords,
+    index = np.asarray(index)
+    # SpatialData warns of elements whose index is not sorted, and finds instances by name.
+    order = np.argsort(index, kind="stable")
+    circles = models.ShapesModel.parse(
+        coords[order],
         geometry=0,
         radius=float(spacing) / 2 or 1.0,
-        index=index,
+        index=index[order],
         transformations={coordinate_system or "global": transformations.Identity()},
     )
+    # SpatialData warns of an element that takes the place of another.
+    if name in sdata.shapes:
+        del sdata.shapes[name]
+    sdata.shapes[name] = circles
 
 
 def _named(parts: dict[str, Any], name: str | None, what: str, kind: str) -> Any:
