@@ -434,6 +434,9 @@ def test_loom(counts, tmp_path):
         ("a.h5ad", bytes(range(256)) * 4, "no format that is known"),
         ("a.h5ad", b"<html><head>404</head></html>", "begins with '<html>.*download complete"),
         ("a.csv", b"name,a,b\nx,1,2\ny,3,4\n", "is not clear which of them are genes"),
+        ("a.csv.gz", b"name,a,b\nx,1,2\ny,3,4\n", "is not clear which of them are genes"),
+        ("a.tar.gz", gzip.compress(b"a" * 300, mtime=0), "a table of text without counts"),
+        ("counts.mtx", b"%%MatrixMarket matrix\n", "Matrix Market .*pass the folder"),
         ("a.csv", b"name,gene\n10x3,one\n10x4,two\n", "values that are not numbers"),
     ],
 )
@@ -441,6 +444,22 @@ def test_what_is_not_read_is_named(tmp_path, name, content, message):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(ValueError, match=message):
         read_sections(tmp_path / name)
+
+
+def test_what_is_no_path_is_named():
+    for address in ("https://host/a.h5ad", "s3://bucket/a.zarr"):
+        with pytest.raises(ValueError, match=f"^{address} is an address, .*Download"):
+            read_sections(address)
+    for values in (np.ones((4, 3)), pandas.DataFrame(np.ones((4, 3)))):
+        with pytest.raises(TypeError, match=f"got {type(values).__name__}"):
+            read_sections(values)
+
+
+@pytest.mark.parametrize("values", [[0, 1], [0.0, 1.0], ["FALSE", "TRUE"], ["false", "true"]])
+def test_spots_off_the_tissue_however_they_are_marked(adata, values):
+    adata.obs["in_tissue"] = np.repeat(values, [10, 30])
+    with pytest.warns(UserWarning, match="10 of 40 barcodes are not under tissue"):
+        assert len(read_sections(adata).X.indptr) == 31
 
 
 @pytest.mark.parametrize(

@@ -562,6 +562,17 @@ def test_signs_of_several_sections(adata):
     adata.obs_names = ["ACGT" * 4 + end + f"-{1 + (i > 20)}" for i, end in enumerate(ends)]
     with pytest.warns(UserWarning, match=r"barcodes end on 2 numbers \(1, 2\)"):
         read_sections(adata)
+    barcodes = [name.removesuffix("-2").removesuffix("-1") for name in adata.obs_names]
+    for name, message in (
+        ("{0}-1-{1}", r"end on 2 numbers \(1-0, 1-1\)"),
+        ("{0}-1_{1}", r"end on 2 texts \(-1_0, -1_1\)"),
+        ("s{1}_{0}-1", r"begin with 2 texts \(s0_, s1_\)"),
+    ):
+        adata.obs_names = [name.format(bases, i % 2) for i, bases in enumerate(barcodes)]
+        with pytest.warns(UserWarning, match=message):
+            read_sections(adata)
+    adata.obs_names = [f"{bases}-1" for bases in barcodes]
+    read_sections(adata)
 
 
 def test_labels_of_whole_numbers_read_alike(adata):

@@ -100,13 +100,16 @@ def _of_file(path: Path) -> str:
     elif HDF5 in (head[:8], head[512:520]):  # MuData puts a block of text before the rest.
         return _of_hdf5(path)
     if head.startswith(b"%%MatrixMarket"):
+        if not path.name.startswith("matrix.mtx"):
+            raise ValueError(
+                f"{path} is a matrix in Matrix Market format without names of genes and cells. "
+                "Put it into a folder as matrix.mtx, beside features.tsv and barcodes.tsv, and "
+                "pass the folder."
+            )
         return "10x"
     for start, name in (
-        (b"RDX", "R data file. Save the object as .h5ad from R, for instance by zellkonverter"),
-        (
-            b"X\n\x00",
-            "R data file. Save the object as .h5ad from R, for instance by zellkonverter",
-        ),
+        (b"RDX", _OF_R),
+        (b"X\n\x00", _OF_R),
         (b"PK\x03\x04", "zip archive. Unpack it, and pass what is in it"),
         (b"PAR1", "table in Parquet. Pass the folder that it belongs to"),
         (b"\x80", "pickle of Python"),

@@ -23,6 +23,9 @@ OTHER_COLUMNS = (
     ("x_centroid", "y_centroid"),
     ("center_x", "center_y"),
     ("CenterX_global_px", "CenterY_global_px"),
+    ("spatial_x", "spatial_y"),
+    ("xcoord", "ycoord"),
+    ("X", "Y"),
 )
 
 

@@ -228,8 +228,8 @@ def _in_tissue(adata: Any) -> Any:
     """Whether the spots of Visium are under tissue, where there is a column that tells."""
     if "in_tissue" not in adata.obs:
         return None
-    values = np.asarray(adata.obs["in_tissue"])
-    return np.isin(values.astype(str), ["1", "1.0", "True"])
+    values = [str(value).strip().lower() for value in adata.obs["in_tissue"].tolist()]
+    return np.isin(values, ["1", "1.0", "true", "t"])
 
 
 def _concatenate(parts: dict[str, Bunch]) -> Bunch:

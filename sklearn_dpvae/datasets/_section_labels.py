@@ -25,7 +25,7 @@ def warn_of_unnamed_sections(adata: Any, name: str) -> None:
     """Warn if something else tells sections apart.
 
     Signs are another column of ``.obs``, several libraries in ``.uns["spatial"]``, and barcodes
-    of 10x that end on numbers of their own.
+    of 10x with several beginnings or ends, as aggregation and concatenation give them.
 
     Parameters
     ----------
@@ -43,11 +43,9 @@ def warn_of_unnamed_sections(adata: Any, name: str) -> None:
     if isinstance(libraries, dict) and len(libraries) > 1:
         sign = f".uns['spatial'] has {len(libraries)} libraries ({_some(list(libraries))})"
     else:
-        found = [re.fullmatch(r"[ACGT]{12,}-(\d+)", str(barcode)) for barcode in adata.obs_names]
-        ends = np.unique([match.group(1) for match in found if match])
-        if len(ends) < 2:
+        sign = _sign_of_barcodes(adata.obs_names)
+        if sign is None:
             return
-        sign = f"its barcodes end on {len(ends)} numbers ({_some(ends.tolist())})"
     _warn(name, sign, "a column of .obs that tells them apart as section_key=")
 
 
@@ -93,6 +91,22 @@ def _warn(name: str, sign: str, remedy: str) -> None:
         f"{name} has no column {SECTION_KEY!r} and is taken for one section, but {sign}. If these "
         f"are sections, pass {remedy}, else section_key=None."
     )
+
+
+def _sign_of_barcodes(names: Any) -> str | None:
+    """What tells barcodes apart beside their bases, such as AAAC-1-0 and b_AAAC-1."""
+    found = [re.fullmatch(r"(.*?)[ACGT]{12,}(.*)", str(name)) for name in names]
+    matches = [match for match in found if match]
+    for group, what in ((2, "end on"), (1, "begin with")):
+        parts = sorted({match.group(group) for match in matches})
+        if 2 <= len(parts) <= len(matches) // 3:
+            # -1, -2 and -1-0, -1-1 are numbers.
+            tails = [re.fullmatch(r"(?:-\d+)*-(\d+)", part) for part in parts]
+            if all(tails) and group == 2:
+                shown = [part.removeprefix("-") for part in parts]
+                return f"its barcodes {what} {len(parts)} numbers ({_some(shown)})"
+            return f"its barcodes {what} {len(parts)} texts ({_some(parts)})"
+    return None
 
 
 def _some(labels: list[Any]) -> str:

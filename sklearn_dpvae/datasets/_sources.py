@@ -5,6 +5,7 @@ May import `_utils`.
 
 import glob
 import os
+import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def named_sources(source: Any) -> dict[str, Any]:
     FileNotFoundError
         If nothing fits a pattern.
     ValueError
-        If there is none.
+        If there is none, or one is an address on the web.
     TypeError
         If `source` is of another type.
     """
@@ -72,6 +73,11 @@ def named_sources(source: Any) -> dict[str, Any]:
 def expand(source: Any) -> list[Any]:
     """The paths and objects that a source stands for; see `named_sources`."""
     if isinstance(source, str | os.PathLike):
+        address = re.match(r"(?!file:)[a-z][a-z0-9+.-]+://", str(source))
+        if address:
+            raise ValueError(
+                f"{source} is an address, not a path. Download the file, and pass that."
+            )
         path = Path(source).expanduser()
         if not path.exists() and glob.has_magic(str(path)):
             found = sorted(glob.glob(str(path), recursive=True))
@@ -83,7 +89,7 @@ def expand(source: Any) -> list[Any]:
         return [table_of(source)]
     if hasattr(source, "obsm") and hasattr(source, "var_names"):
         return [source]
-    if isinstance(source, Iterable):
+    if isinstance(source, Iterable) and getattr(source, "ndim", 1) == 1:
         # The values of a Series of paths, not its index.
         return [part for item in source for part in expand(item)]
     raise TypeError(

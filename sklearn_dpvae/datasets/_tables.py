@@ -75,11 +75,18 @@ def read_frame(path: Path, **options: Any) -> Any:
             import_optional("pyarrow", extra="anndata", purpose="reading .parquet files")
             return pandas.read_parquet(path)
         tabs = {".txt", ".tsv"} & set(path.suffixes)
-        return pandas.read_csv(path, sep="\t" if tabs else ",", **options)
+        # Told by its content: downloads are unpacked, and names stay.
+        compression = "gzip" if _is_gzip(path) else None
+        return pandas.read_csv(path, sep="\t" if tabs else ",", compression=compression, **options)
     except (OSError, ValueError, KeyError, EOFError, zlib.error) as error:
         if isinstance(error, FileNotFoundError):
             raise
         raise ValueError(f"{path} is not readable ({reason(error)}).") from error
+
+
+def _is_gzip(path: Path) -> bool:
+    with open(path, "rb") as file:
+        return file.read(2) == b"\x1f\x8b"
 
 
 def read_counts_table(path: Path) -> Bunch:
