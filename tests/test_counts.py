@@ -113,3 +113,8 @@ def test_kinds_of_values(container, dtype):
     for kind, arrays in expected.items():
         for number, array in enumerate(arrays):
             assert kind_of_values(container(array)) == kind, (kind, number)
+
+
+def test_values_that_are_not_finite_are_no_counts():
+    for value in (np.nan, np.inf):
+        assert kind_of_values(np.array([[value, 0.5], [1.0, 2.0]])) == "fractions"

@@ -67,6 +67,17 @@ def test_entries_stored_twice_are_summed_in_a_copy():
     np.testing.assert_allclose(np.expm1(found.toarray()), [[0, 1], [1, 0]])
 
 
+@pytest.mark.parametrize("container", [np.asarray, sparse.csr_matrix, sparse.coo_matrix])
+@pytest.mark.parametrize(("value", "what"), [(np.nan, "NaN"), (np.inf, "NaN or infinity")])
+def test_rows_that_are_not_finite_are_named(container, value, what):
+    X = np.ones((6, 3))
+    X[[1, 2, 4, 5], [0, 2, 1, 1]] = value
+    with pytest.raises(
+        ValueError, match=rf"^Input X contains {what} in 4 of 6 rows \(1, 2, 4, ...\)"
+    ):
+        check_matrix(container(X), LogNormalizer())
+
+
 # ----------------------------------------------------------------------- LogNormalizer
 
 

@@ -130,7 +130,7 @@ def kind_of_values(X: Any) -> str:
     values = np.concatenate([np.zeros(0), *rows])
     if (values == np.floor(values)).all():
         return "counts"
-    if values.max() > _HIGHEST_LOGARITHM:
+    if not np.isfinite(values).all() or values.max() > _HIGHEST_LOGARITHM:
         return "fractions"
     normalized = [np.expm1(row) for row in rows]
     ratios = np.concatenate([row / row.min() for row in normalized])

@@ -59,15 +59,21 @@ def check_matrix(
     ValueError
         If values are NaN, infinite or, with `negative_hint`, negative, or the shape is wrong.
     """
-    X = check_array(
-        X,
-        accept_sparse="csr",
-        dtype=dtype,
-        copy=copy,
-        ensure_min_samples=min_samples,
-        estimator=estimator,
-        input_name="X",
-    )
+    try:
+        checked = check_array(
+            X,
+            accept_sparse="csr",
+            dtype=dtype,
+            copy=copy,
+            ensure_min_samples=min_samples,
+            estimator=estimator,
+            input_name="X",
+        )
+    except ValueError as error:
+        if str(error).startswith("Input X contains"):
+            _raise_for_rows(X, error)
+        raise
+    X = checked
     if sparse.issparse(X) and not X.has_canonical_format:
         # Entries stored twice add up. Functions that are applied to each of them would miss it.
         X = X.copy()
@@ -81,6 +87,27 @@ def check_matrix(
                 f"is {lowest:.6g}. {negative_hint}"
             )
     return X
+
+
+def _raise_for_rows(X: Any, error: ValueError) -> None:
+    """Say which rows are not finite, where they can be told; scikit-learn does not."""
+    try:
+        if sparse.issparse(X):
+            entries = X.tocoo()
+            rows = np.unique(entries.row[~np.isfinite(entries.data)])
+        else:
+            rows = np.flatnonzero(~np.isfinite(np.asarray(X, dtype=np.float64)).all(axis=1))
+    except (TypeError, ValueError):
+        return
+    if len(rows) == 0:  # Numbers that are too large for the type.
+        return
+    what = "NaN" if str(error).startswith("Input X contains NaN") else "NaN or infinity"
+    some = ", ".join(map(str, rows[:3].tolist())) + (", ..." if len(rows) > 3 else "")
+    raise ValueError(
+        f"Input X contains {what} in {len(rows)} of {X.shape[0]} rows ({some}). Tables that were "
+        "joined have NaN for genes of each other: keep the genes that all of them have, or drop "
+        "these rows."
+    ) from error
 
 
 def in_memory(X: Any) -> Any:

@@ -75,16 +75,19 @@ def predict(arguments: Namespace) -> None:
         adata.obs[_BY_FILE] = name
         key = _BY_FILE
     anchors_key = _anchors(adata, arguments.anchors)
-    dpa.predict(
-        model,
-        adata,
-        layer=layer_asked_for(arguments),
-        section_key=key,
-        anchors_key=anchors_key,
-        adapt="auto" if not arguments.no_adapt else False,
-        min_share=arguments.min_share,
-        verbose=not arguments.quiet,
-    )
+    try:
+        dpa.predict(
+            model,
+            adata,
+            layer=layer_asked_for(arguments),
+            section_key=key,
+            anchors_key=anchors_key,
+            adapt="auto" if not arguments.no_adapt else False,
+            min_share=arguments.min_share,
+            verbose=not arguments.quiet,
+        )
+    except ValueError as error:
+        raise ValueError(f"{arguments.query}: {error}") from error
     adata.obs.drop(columns=_BY_FILE, errors="ignore", inplace=True)
     if anchors_key == _ANCHORS:
         del adata.obsm[_ANCHORS]
