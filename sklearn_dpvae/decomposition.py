@@ -221,7 +221,7 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         checked = check_matrix(X, self)
         codes, labels = check_sections(sections, checked.shape[0])
         coords = check_coords(y, codes, labels, name="y")
-        if isinstance(self.n_components, str) and checked.shape[1] <= _AUTO_MOST:
+        if self._passes_on(checked.shape[1]):
             validate_data(self, X, skip_check_array=True)
             return self._pass_on(checked.dtype)
         neighbors = self._neighbors(coords, codes, checked.dtype)
@@ -249,8 +249,16 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         )
         self.noise_ = noise_of_components(own, projected, pca.components_)
         self.scale_ = self.noise_ / _NOISE
-        self.unit_rows_ = self.unit_rows
         return self
+
+    def _passes_on(self, n_features: int) -> bool:
+        """Whether there is nothing to reduce."""
+        return isinstance(self.n_components, str) and n_features <= _AUTO_MOST
+
+    @property
+    def unit_rows_(self) -> bool:
+        """Whether `transform` divides rows by their lengths."""
+        return self.unit_rows and not self._passes_on(self.n_features_in_)
 
     def _pass_on(self, dtype: Any) -> Self:
         """Let each gene be a component, unweighted."""
@@ -259,7 +267,6 @@ class SpatialPCA(ClassNamePrefixFeaturesOutMixin, TransformerMixin, BaseEstimato
         self.mean_ = np.zeros_like(ones)
         self.feature_weights_ = self.component_weights_ = ones
         self.noise_, self.scale_ = _NOISE, 1.0
-        self.unit_rows_ = False
         return self
 
     def _decompose(

@@ -419,8 +419,9 @@ def test_costs_of_a_mapping_are_measured_in_processes_of_their_own(capsys):
     *measured, dense = capsys.readouterr().out.splitlines()
     free, full = map(json.loads, measured)
     assert dense.endswith("single precision: 0 MB")
-    assert (free["capacity"], full["capacity"]) == (False, True)
-    assert full["full"] <= 3 < free["full"]
+    assert [free["method"], full["method"]] == ["map_cells", "map_cells with a capacity"]
+    most = "most cells in a location"
+    assert full[most] <= 3 < free[most]
     assert free["peak MB"] > free["of which mapping"] >= 0
 
 

@@ -22,7 +22,7 @@ MUCH = 1 / 3
 _REMEDY = (
     "Fit the reference on the genes that both have: fit(X, coords, genes=..., query_genes=...) of "
     "a pipeline, sklearn_dpvae.anndata.fit(reference, query=...), or sklearn-dpvae fit "
-    "--query-genes."
+    "--for-query."
 )
 
 
