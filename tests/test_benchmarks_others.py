@@ -90,6 +90,7 @@ def test_every_benchmark_says_how_it_is_called(module, capsys):
     ("name", "as_markdown", "n_tables"),
     [
         ("accuracy", markdown, 3),
+        ("queries", markdown, 3),
         ("harder", markdown, 2),
         ("model_family", model_family.table_of_means, None),
         ("paper_weight", paper_weight.report, None),
