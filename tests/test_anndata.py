@@ -3,6 +3,7 @@
 import copy
 import functools
 import json
+import types
 import warnings
 
 import numpy as np
@@ -525,6 +526,21 @@ def test_a_fit_for_a_query_knows_its_genes_and_its_depth(adata, monkeypatch):
     dpa.fit(adata, query=query, **small)
     np.testing.assert_array_equal(calls[1]["query_counts"], expected)
 
+    # A MuData holds the table, here beside one of proteins.
+    multiome = types.SimpleNamespace(mod={"prot": query[:, :3].copy(), "rna": query})
+    dpa.fit(adata, query=multiome, **small)
+    assert calls[2]["n_genes"] == 37
+    np.testing.assert_array_equal(calls[2]["query_counts"], expected)
+
     del query.layers["counts"]
     dpa.fit(adata, query=query, **small)
-    assert "query_counts" not in calls[2]
+    assert "query_counts" not in calls[3]
+
+
+def test_the_modality_of_a_multiome_is_checked_and_placed(adata, model):
+    query = adata[:40].copy()
+    multiome = types.SimpleNamespace(mod={"prot": query[:, :3].copy(), "rna": query})
+    assert dpa.check(model, multiome).to_dict() == dpa.check(model, query).to_dict()
+    found = dpa.predict_places(model, multiome).probabilities
+    expected = dpa.predict_places(model, query).probabilities
+    np.testing.assert_array_equal(found.toarray(), expected.toarray())

@@ -8,6 +8,7 @@ from sklearn.model_selection import GridSearchCV
 
 from sklearn_dpvae import SpatialModel, make_spatial_pipeline
 from sklearn_dpvae.datasets import common_genes, make_tissue
+from sklearn_dpvae.pipeline import SpatialPipeline
 from sklearn_dpvae.pipeline._genes import gene_weights
 
 TISSUE = make_tissue(200, 40, random_state=0)
@@ -139,7 +140,7 @@ def test_common_genes_match_identifiers():
     assert_array_equal(columns, [1, 2])
 
 
-def test_anndata_and_command_fit_on_a_panel(tmp_path):
+def test_anndata_and_command_fit_on_a_panel(tmp_path, monkeypatch):
     anndata = pytest.importorskip("anndata")
     import sklearn_dpvae.anndata as dpa
     from sklearn_dpvae import load
@@ -158,5 +159,17 @@ def test_anndata_and_command_fit_on_a_panel(tmp_path):
     written = tmp_path / "model.dpvae"
     arguments = ["fit", str(tmp_path / "reference.h5ad"), "-o", str(written), "--quiet"]
     arguments += ["--for-query", str(tmp_path / "query.h5ad"), "--set", "max_epochs=1"]
+    depths = []
+    fit = SpatialPipeline.fit
+
+    def spy(self, X, y, *, query_counts, **params):
+        depths.append(query_counts)
+        return fit(self, X, y, query_counts=query_counts, **params)
+
+    monkeypatch.setattr(SpatialPipeline, "fit", spy)
     assert main(arguments) == 0
     assert_array_equal(load(written).genes, GENES[1::2])
+    # The counts of the query are a part of what its cells have.
+    of_query = np.asarray(TISSUE.X[:50, 1::2].sum(axis=1)).ravel()
+    assert depths
+    assert all(np.array_equal(given, of_query) for given in depths)

@@ -16,7 +16,7 @@ from ..datasets._genes import MIN_SHARE
 from ..datasets._layers import find_expression
 from ..datasets._positions import is_located
 from ..mapping._telling import Telling
-from ._positions import _known_positions, _query, _sections, _table_to_write
+from ._positions import _known_positions, _query, _sections, _table
 
 _COMPONENTS = "dpvae_components"
 _TELLINGS = ("told_on_locations", "told_in_cells")
@@ -102,7 +102,7 @@ def map(
     anndata = import_optional("anndata", extra="anndata", purpose="mapping cells")
     pandas = import_optional("pandas", extra="anndata", purpose="mapping cells")
     model = as_spatial_model(model)
-    query = _table_to_write(query, None)
+    query = _table(query)
     X, known, _ = _query(model, query, layer, section_key)
     place: dict[str, Any] = {}
     var = None

@@ -83,14 +83,16 @@ def fit(
         SpatialData. With None, or where the default column is absent, there is one section.
     unit : str, default=None
         Unit of the positions, such as ``"µm"``, to be noted beside the predictions.
-    query : AnnData, default=None
+    query : AnnData, SpatialData or MuData, default=None
         Cells that are to be placed. The model is then fitted on the genes that both have, which
         is better for a panel than to lack most of the genes of the model, and for their depths,
-        see `query_counts` of `SpatialPipeline.fit`. Nothing else is learned from them. Text, such
-        as ``"new_section"``, is the parameter of `make_spatial_pipeline`.
+        see `query_counts` of `SpatialPipeline.fit`. These are sums of the counts of the genes in
+        common, from the first of ``.X``, the layer "counts" and ``.raw.X`` that holds whole
+        numbers. Nothing else is learned from the query. Text, such as ``"same_section"``, is the
+        parameter of `make_spatial_pipeline`.
     table : str, default=None
-        Table of a SpatialData, or modality of a MuData, by default the only one or that of gene
-        expression.
+        Table of a SpatialData, or modality of a MuData, of the reference; by default the only one
+        or that of gene expression, as always for the query.
     coordinate_system : str, default=None
         Coordinate system of a SpatialData. Positions are then the centroids of the shapes that
         the table annotates. None takes ``.obsm["spatial"]``, or "global" where it is absent.
@@ -158,7 +160,7 @@ def fit(
             f"{', '.join(adata.obs) or 'none'}."
         )
     data = located_cells(data, "adata", "fitted")
-    depths = None if query is None else fit_for_query(data, query)
+    depths = None if query is None else fit_for_query(data, _table(query))
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     if not has_sections and section_key is not None:
@@ -286,7 +288,7 @@ def predict(
     See `fit`.
     """
     model = as_spatial_model(model)
-    container, adata = adata, _table_to_write(adata, table)
+    container, adata = adata, _table(adata, table)
     if copy:
         if adata.isbacked:
             raise ValueError(
@@ -326,8 +328,8 @@ def predict(
     return adata if copy or is_view else None
 
 
-def _table_to_write(data: Any, table: str | None) -> Any:
-    """The AnnData that results are written into, which is no copy."""
+def _table(data: Any, table: str | None = None) -> Any:
+    """The AnnData that is meant, without a look at positions. It is no copy."""
     if is_spatialdata(data):
         return pick_table(data, table)
     return table_of(data, table)
@@ -349,7 +351,7 @@ def predict_places(
     ----------
     model : SpatialModel or estimator
         What `fit` returned, or a fitted pipeline with `feature_names_in_`.
-    adata : AnnData
+    adata : AnnData, SpatialData or MuData
         The query, in memory. It is not modified.
     locations : array-like of shape (n_locations, n_dims), default=None
         Places to choose from, such as ``.obsm["spatial"]`` of the reference; by default those
@@ -392,7 +394,7 @@ def predict_places(
     (50, 150)
     """
     model = as_spatial_model(model)
-    X, known, _ = _query(model, adata, layer, section_key)
+    X, known, _ = _query(model, _table(adata), layer, section_key)
     found: PlaceDistribution = model.predict_places(
         X[:], **known, locations=locations, min_share=min_share, tolerance=tolerance
     )
@@ -432,7 +434,7 @@ def check(
     True
     """
     model = as_spatial_model(model)
-    X, known, _ = _query(model, adata, layer, section_key)
+    X, known, _ = _query(model, _table(adata), layer, section_key)
     return check_query(model, X, **known, min_share=min_share)
 
 
