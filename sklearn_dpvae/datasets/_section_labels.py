@@ -43,9 +43,10 @@ def warn_of_unnamed_sections(adata: Any, name: str) -> None:
     if isinstance(libraries, dict) and len(libraries) > 1:
         sign = f".uns['spatial'] has {len(libraries)} libraries ({_some(list(libraries))})"
     else:
-        sign = _sign_of_barcodes(adata.obs_names)
-        if sign is None:
+        of_barcodes = _sign_of_barcodes(adata.obs_names)
+        if of_barcodes is None:
             return
+        sign = of_barcodes
     _warn(name, sign, "a column of .obs that tells them apart as section_key=")
 
 
