@@ -56,8 +56,8 @@ print(f"without any located cell: disparity {zero_shot:.3f}")
 
 
 def fine_tuned(rows):
-    # All cells of the section are passed, as they tell together how it is z-scored; those without a
-    # position are not trained on.
+    # All cells of the section are passed, as together they tell how it is z-scored. Those without
+    # a position are not trained on.
     known = np.full_like(coords_new, np.nan)
     known[rows] = coords_new[rows]
     return copy.deepcopy(pretrained).partial_fit(X_new, known)
