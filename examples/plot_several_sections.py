@@ -35,8 +35,9 @@ for label, ax in zip(labels, axes, strict=True):
 # Its cells must be z-scored before they can be encoded, either by the statistics of the reference
 # or by their own. Here only the batch effect separates the sections. The section's own means and
 # standard deviations remove it. The default, "auto", moves a query only if its cells then resemble
-# the reference more, beyond doubt. This batch effect is too small for that. If you know that a
-# query is another section of the same tissue, say so.
+# the reference more, beyond doubt, in the directions in which the reference varies most. Here the
+# batch effect is drawn for each gene by itself. It lies across these directions and escapes the
+# comparison. If you know that a query is another section of the same tissue, say so.
 
 query = tissue.sections == labels[-1]
 true = tissue.coords[query]

@@ -37,7 +37,6 @@ held_out, pool = order[:150], order[150:]
 # The network sees genes, not the components that the pipeline computes by default. Only the
 # network is tuned, so the components would stay those of the reference.
 pretrained = make_spatial_pipeline(
-    query="new_section",
     n_top_genes=100,
     n_spatial_components=None,
     n_estimators=1,
@@ -57,7 +56,8 @@ print(f"without any located cell: disparity {zero_shot:.3f}")
 
 
 def fine_tuned(rows):
-    # All cells of the section are scaled together; those without a position are not trained on.
+    # All cells of the section are passed, as together they tell how it is z-scored. Those without
+    # a position are not trained on.
     known = np.full_like(coords_new, np.nan)
     known[rows] = coords_new[rows]
     return copy.deepcopy(pretrained).partial_fit(X_new, known)

@@ -273,8 +273,8 @@ class SpatialPipeline(Pipeline):
             See `fit`.
         y : array-like of shape (n_cells, n_dims)
             Positions, with NaN in the rows of cells that are not located. The last step is not
-            trained on these cells. But where sections are z-scored by their own statistics
-            (``query="new_section"``), they count among the cells of their section.
+            trained on these cells. But unless sections are z-scored by the statistics of the
+            reference (``query="same_section"``), they count among the cells of their section.
         genes
             See `predict`.
         **params : dict

@@ -76,7 +76,8 @@ class TransferMatrixDisplay:
         Parameters
         ----------
         estimator : estimator
-            Cloned before each fit. The recommended pipeline should have ``query="new_section"``.
+            Cloned before each fit. A section is predicted whole, so that the recommended pipeline
+            can tell how to z-score it.
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
             What the estimator takes.
         y : array-like of shape (n_cells, n_dims)
