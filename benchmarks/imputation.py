@@ -32,9 +32,10 @@ from sklearn.svm import SVR
 from sklearn_dpvae import make_spatial_pipeline
 from sklearn_dpvae.metrics import procrustes_align
 from sklearn_dpvae.pipeline._steps import transform_by, transformers
+from sklearn_dpvae.reconstruction._landmarks import choose_landmarks
 
 from ._common.arguments import log, parser
-from ._common.folder import Folder
+from ._common.folder import Folder, one_part
 from ._common.machine import threads
 from ._common.store import Store, fingerprint
 from ._common.tables import mean_and_spread, plus_minus, table
@@ -53,23 +54,16 @@ def choose_anchors(coords, n_anchors, layout, rng):
     if layout == "random":
         return np.sort(rng.permutation(len(coords))[:n_anchors])
     if layout == "half":
-        angle = rng.uniform(0, 2 * np.pi)
-        along = coords[:, :2] @ [np.cos(angle), np.sin(angle)]
         # All of them, however many were asked for.
-        return np.flatnonzero(along > np.median(along))
+        return np.flatnonzero(one_part(coords, 1, rng))
     if layout == "grid":
         side = np.sqrt(np.prod(np.ptp(coords, axis=0)) / n_anchors)
         nodes = np.unique(np.round(coords / side), axis=0) * side
         return np.unique(cdist(nodes, coords).argmin(axis=1))
     if layout != "spread":
         raise ValueError(f"no layout {layout!r}; there are random, spread, half and grid.")
-    # Each next one is the cell that is farthest from all before.
-    rows = [int(rng.integers(len(coords)))]
-    far = np.linalg.norm(coords - coords[rows[0]], axis=1)
-    while len(rows) < n_anchors:
-        rows.append(int(far.argmax()))
-        far = np.minimum(far, np.linalg.norm(coords - coords[rows[-1]], axis=1))
-    return np.sort(rows)
+    seed = int(rng.integers(2**31))
+    return np.sort(choose_landmarks(coords, n_anchors, method="farthest", random_state=seed))
 
 
 class Section:

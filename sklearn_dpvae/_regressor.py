@@ -5,7 +5,6 @@ It checks what it is given, calls `fit_reference`, and asks the fitted model.
 
 import copy
 from collections.abc import Sequence
-from functools import partial
 from numbers import Integral, Real
 from os import PathLike
 from typing import Any, ClassVar, Literal, Self
@@ -658,11 +657,10 @@ class DPVAESpatialRegressor(
                     f"covariates has {len(others)} rows but X has {n_samples}. Pass one row for "
                     "each cell."
                 )
-        required = adapt != "auto"
-        return Adaptation(partial(self._tuned_map, required=required), others, required=required)
+        return Adaptation(self._tuned_map, others, required=adapt != "auto")
 
     def _tuned_map(
-        self, X: Any, coords: NDArray[np.float64], of_all: Any, *, required: bool
+        self, X: Any, coords: NDArray[np.float64], of_all: Any, required: bool
     ) -> TunedMap | None:
         """The map of a copy of the networks that is fine-tuned on anchors.
 

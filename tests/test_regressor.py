@@ -497,15 +497,6 @@ def test_a_trained_model_holds_few_cells_and_no_device_state(section, monkeypatc
     assert all(p.device.type == "cpu" for p in model.module_.parameters())
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_cuda_and_cpu_learn_alike(section, precision):
-    X, coords = section
-    on_gpu = quick(max_epochs=150, device="cuda", precision=precision).fit(X, coords)
-    assert on_gpu.score(X, coords) > 0.8 * quick(max_epochs=150).fit(X, coords).score(X, coords)
-    pickle.loads(pickle.dumps(on_gpu)).predict(X)
-
-
 def test_auto_device_falls_back_to_the_cpu(monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)

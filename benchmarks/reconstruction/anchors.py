@@ -7,6 +7,7 @@ from sklearn.linear_model import RidgeCV
 from sklearn.neighbors import KNeighborsRegressor
 
 from sklearn_dpvae.metrics import procrustes_align, procrustes_disparity
+from sklearn_dpvae.reconstruction._landmarks import choose_landmarks
 
 from .real import fitted, relative_error
 
@@ -107,13 +108,9 @@ def placement(folder, problem, d):
 def ten_of_each_kind(coords, rng):
     """Ten rows at random, in a heap, and spread out."""
     first = rng.integers(len(coords))
-    spread = [first]
-    nearest = cdist(coords, coords[spread])[:, 0]
-    while len(spread) < 10:
-        spread.append(int(nearest.argmax()))
-        nearest = np.minimum(nearest, cdist(coords, coords[spread[-1:]])[:, 0])
+    seed = int(rng.integers(2**31))
     return {
         "random": rng.permutation(len(coords))[:10],
         "heap": np.argsort(cdist(coords, coords[[first]])[:, 0])[:10],
-        "spread": np.array(spread),
+        "spread": choose_landmarks(coords, 10, method="farthest", random_state=seed),
     }

@@ -70,15 +70,15 @@ class Adaptation:
     Attributes
     ----------
     tune : callable
-        From features and positions of anchors, and features of all cells, to a `TunedMap`; or to
-        None where networks cannot be tuned.
+        From features and positions of anchors, features of all cells, and `required`, to a
+        `TunedMap`; or to None where networks cannot be tuned, which is an error where they must.
     others : ndarray of shape (n_cells, n_others), optional
         What else tells how alike cells are.
     required : bool, default=False
         Whether too few anchors to learn from are an error.
     """
 
-    tune: Callable[[Matrix, Array, Matrix], TunedMap | None]
+    tune: Callable[[Matrix, Array, Matrix, bool], TunedMap | None]
     others: Array | None = None
     required: bool = False
 
@@ -122,7 +122,7 @@ class Adaptation:
         if self.others is not None:
             views.append(self.others[rows])
         indices, known = anchors
-        tuned = self.tune(X[rows[indices]], known, X[rows])
+        tuned = self.tune(X[rows[indices]], known, X[rows], self.required)
         return adapt_map(start[rows], tuple(views), (indices, known), tuned, seed)
 
 

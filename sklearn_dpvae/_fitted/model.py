@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import Any, Self
 
 import numpy as np
-import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from .._network.dpvae import DPVAE
@@ -298,9 +297,7 @@ class FittedModel(Value):
     ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]:
         """Features, positions by the networks, expected errors and frames of cells."""
         assert self.places is not None
-        features = latents
-        if self.places.from_inputs:
-            features = X.toarray() if sp.issparse(X) else np.asarray(X, dtype=np.float64)
+        features = self.places.features_of(X, latents)
         codes = np.empty(len(latents), dtype=np.int64)
         for frame, rows in self.frames.by_rows(sections, len(latents)):
             codes[rows] = self.frames.frames.index(frame)
@@ -362,11 +359,8 @@ class FittedModel(Value):
         places = self.places
         if places is None or not places.median_share:
             return self
-        if places.from_inputs:
-            features = X.toarray() if sp.issparse(X) else np.asarray(X, dtype=np.float64)
-        else:
-            features = self.encode(X)[0]
-        if not places.comes_from_elsewhere(features):
+        latents = None if places.from_inputs else self.encode(X)[0]
+        if not places.comes_from_elsewhere(places.features_of(X, latents)):
             return self
         return replace(self, places=places.for_elsewhere())
 

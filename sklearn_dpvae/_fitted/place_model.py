@@ -1,11 +1,11 @@
 """Where cells may be, by the cells of the reference that a fitted model keeps.
 
-Imports the evidence, the places and the base of values.
+Imports the evidence, the places, the base of values and the type of a matrix.
 """
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import scipy.sparse as sp
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
+from .._training.reference import Matrix
 from ..places import PlaceDistribution, spacing_of
 from .evidence import (
     MIN_CELLS,
@@ -266,16 +267,18 @@ class PlaceModel(Value):
         ----------
         features : ndarray of shape (n_cells, n_features)
         """
-        known = np.sort(self._near.kneighbors()[0].mean(axis=1))
-        far = self._near.kneighbors(features)[0].mean(axis=1)
+        tree, known = self._near
+        far = tree.kneighbors(features)[0].mean(axis=1)
         mean_rank = float(np.mean(np.searchsorted(known, far) / len(known)))
         # Beyond a standard error of the mean of as many uniform numbers.
         return mean_rank > 0.5 + 1.0 / np.sqrt(12.0 * len(far))
 
     @cached_property
-    def _near(self) -> NearestNeighbors:
+    def _near(self) -> tuple[NearestNeighbors, Array]:
+        """Finds the nearest known cells; and how far known cells are from theirs, sorted."""
         n_neighbors = min(_N_NEAREST, len(self.features) - 1)
-        return NearestNeighbors(n_neighbors=n_neighbors).fit(self.features)
+        tree = NearestNeighbors(n_neighbors=n_neighbors).fit(self.features)
+        return tree, np.sort(tree.kneighbors()[0].mean(axis=1))
 
     def for_elsewhere(self) -> Self:
         """The same model for cells from elsewhere: half as far from the networks.
@@ -284,15 +287,28 @@ class PlaceModel(Value):
         the networks and of the medians differ, so that the middle between them is never far from
         the better one.
         """
-        return replace(self, median_share=_SHARE_ELSEWHERE * self.median_share)
+        return self._with(median_share=_SHARE_ELSEWHERE * self.median_share)
 
     def for_another_section(self) -> Self:
         """The same model for another section: tempered, and half as far from the networks."""
-        return replace(self.for_elsewhere(), known_weights=for_another_section(self.weights))
+        return self.for_elsewhere().with_weights(for_another_section(self.weights))
 
     def with_weights(self, weights: Array) -> Self:
         """The same model, with other powers."""
-        return replace(self, known_weights=weights)
+        return self._with(known_weights=weights)
+
+    def _with(self, **changes: Any) -> Self:
+        """The same cells, and what has been worked out of them: a matrix is costly to invert."""
+        other = replace(self, **changes)
+        vars(other)["_evidence"] = self._evidence
+        return other
+
+    def features_of(self, X: Matrix, latents: Array | None) -> Array:
+        """What tells cells apart, of `latents` or, where these were the features, of inputs."""
+        if self.from_inputs:
+            return np.asarray(X.toarray() if sp.issparse(X) else X, dtype=np.float64)
+        assert latents is not None
+        return latents
 
     def with_weights_from(self, tables: list[PlaceTable], scores: Array) -> Self:
         """The same model, with powers by which cells that are new to all steps are found best.

@@ -11,7 +11,7 @@ from scipy import sparse
 from sklearn.pipeline import Pipeline
 
 from .._utils.counts import library_sizes
-from .._utils.matrix import in_memory
+from .._utils.matrix import evenly_spaced, in_memory
 from .._utils.warn import warn
 from ..datasets import align_genes
 from ..datasets._genes import keep_genes_of, other_names
@@ -19,7 +19,7 @@ from ..datasets._layers import (
     find_expression,
     gene_table,
     kind_of_layer,
-    places_of_counts,
+    places_holding_counts,
     say_layer,
 )
 from ..preprocessing import LogNormalizer
@@ -29,7 +29,7 @@ from .model import SpatialModel
 _CELLS_FOR_DEPTHS = 5000
 
 
-def fit_for_query(reference: Any, query: Any) -> NDArray[np.float64] | None:
+def restrict_to_query(reference: Any, query: Any) -> NDArray[np.float64] | None:
     """Restrict a reference to the genes that a query has, too, and find the depths of its cells.
 
     Parameters
@@ -44,15 +44,14 @@ def fit_for_query(reference: Any, query: Any) -> NDArray[np.float64] | None:
         Sums of the counts of the common genes, of 5,000 cells at most, evenly spaced; None where
         the query holds no counts, or no cell has any.
     """
-    places = places_of_counts(query)
-    counts = [place for place in places if kind_of_layer(query, place) == "counts"]
+    counts = places_holding_counts(query)
     layer = counts[0] if counts else None
     names = gene_table(query, layer)
     keep_genes_of(reference, names.index, other_names(names))
     if not counts:
         return None
     X, _ = find_expression(query, "query", layer)
-    rows = np.unique(np.linspace(0, X.shape[0] - 1, min(X.shape[0], _CELLS_FOR_DEPTHS), dtype=int))
+    rows = evenly_spaced(X.shape[0], _CELLS_FOR_DEPTHS)
     aligned = align_genes(
         sparse.csr_matrix(in_memory(X[rows])),
         names.index,
@@ -86,8 +85,8 @@ def layer_of_query(adata: Any, model: SpatialModel) -> str | None:
     there = layer in (None, *adata.layers) or (layer == "raw" and adata.raw is not None)
     if not model.whole_counts or (there and kind_of_layer(adata, layer) == "counts"):
         return layer
-    for other in places_of_counts(adata):
-        if other != layer and kind_of_layer(adata, other) == "counts":
+    for other in places_holding_counts(adata):
+        if other != layer:
             name = ".X" if layer is None else f"layer={layer!r}"
             has = "does not hold whole numbers" if there else "is absent"
             say_layer(f"the model was fitted on {name}, which {has} in adata", other)
@@ -120,9 +119,7 @@ def warn_of_logarithms(
     kind = kind_of_layer(adata, None)
     if not wants or kind == "counts":
         return False
-    found = [
-        layer for layer in places_of_counts(adata)[1:] if kind_of_layer(adata, layer) == "counts"
-    ]
+    found = places_holding_counts(adata)
     logged = "log1p" in adata.uns or kind == "logarithms"
     if not found and not logged:
         return False

@@ -9,7 +9,7 @@ from scipy import sparse
 from sklearn.pipeline import Pipeline
 
 from .._utils.counts import kind_of_values, library_sizes
-from .._utils.matrix import in_memory
+from .._utils.matrix import evenly_spaced, in_memory
 from .._utils.searches import best_of
 from ..datasets._genes import MIN_SHARE
 from ..pipeline._held_out import HeldOut
@@ -204,7 +204,7 @@ def check_query(
     n_cells = X.shape[0] if hasattr(X, "shape") else len(X)
     if not n_cells:
         raise ValueError("the query has no cells to check.")
-    rows = np.unique(np.linspace(0, n_cells - 1, min(n_cells, _MOST_CELLS)).astype(np.intp))
+    rows = evenly_spaced(n_cells, _MOST_CELLS)
     labels = None if sections is None else np.asarray(sections)[rows]
     # Rows first: a backed or lazy matrix may not fit in memory.
     some = X.tocsr() if sparse.issparse(X) else X if hasattr(X, "shape") else np.asarray(X)

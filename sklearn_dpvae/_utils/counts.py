@@ -1,6 +1,6 @@
 """Library sizes of cells, and counts on a logarithmic scale without them.
 
-Dense and CSR; nothing here makes a sparse matrix dense. Imports nothing of this package.
+Dense and CSR; nothing here makes a sparse matrix dense. Imports the matrices.
 """
 
 from typing import Any
@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
+
+from .matrix import evenly_spaced
 
 
 def library_sizes(counts: Any) -> NDArray[np.float64]:
@@ -123,8 +125,7 @@ def kind_of_values(X: Any) -> str:
     >>> kind_of_values(counts), kind_of_values(log_normalize(counts)), kind_of_values(counts * 0.9)
     ('counts', 'logarithms', 'fractions')
     """
-    n_rows = X.shape[0]
-    some = X[np.unique(np.linspace(0, n_rows - 1, min(n_rows, _ROWS_TO_LOOK_AT)).astype(int))]
+    some = X[evenly_spaced(X.shape[0], _ROWS_TO_LOOK_AT)]
     rows = [np.asarray(row, dtype=np.float64) for row in _nonzero_values(some)]
     rows = [row for row in rows if len(row)]
     values = np.concatenate([np.zeros(0), *rows])

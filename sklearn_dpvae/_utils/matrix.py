@@ -110,6 +110,11 @@ def _raise_for_rows(X: Any, error: ValueError) -> None:
     ) from error
 
 
+def evenly_spaced(n_rows: int, most: int) -> NDArray[np.intp]:
+    """At most so many of the rows, evenly over all of them, in order."""
+    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, most)).astype(np.intp))
+
+
 def in_memory(X: Any) -> Any:
     """What a dask array, a backed matrix or a sparse matrix of any format holds.
 

@@ -19,7 +19,7 @@ from .._spatial_model import (
     as_spatial_model,
     check_query,
 )
-from .._spatial_model.layers import fit_for_query, layer_of_query, warn_of_logarithms
+from .._spatial_model.layers import layer_of_query, restrict_to_query, warn_of_logarithms
 from .._utils.matrix import in_memory
 from .._utils.routing import routing_is_on, takes
 from .._utils.searches import best_of
@@ -160,7 +160,7 @@ def fit(
             f"{', '.join(adata.obs) or 'none'}."
         )
     data = located_cells(data, "adata", "fitted")
-    depths = None if query is None else fit_for_query(data, _table(query))
+    depths = None if query is None else restrict_to_query(data, _table(query))
     has_sections = section_key is not None and section_key in adata.obs
     sections = data.sections if has_sections else None
     if not has_sections and section_key is not None:

@@ -13,7 +13,7 @@ from sklearn.utils import Bunch
 
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
-from .._spatial_model.layers import fit_for_query, layer_of_query, warn_of_logarithms
+from .._spatial_model.layers import layer_of_query, restrict_to_query, warn_of_logarithms
 from .._utils.optional import import_optional
 from ..datasets import read_sections
 from ..datasets._formats import ANNDATA_READERS, format_of
@@ -187,7 +187,7 @@ def read_reference(arguments: Namespace, pipeline: SpatialPipeline) -> Bunch:
     reference.query_depths = None
     if arguments.for_query is not None:
         query, _ = open_query(arguments.for_query)
-        reference.query_depths = fit_for_query(reference, query)
+        reference.query_depths = restrict_to_query(reference, query)
     if len(np.unique(reference.sections)) == 1:
         warn_of_pieces(reference.coords, names)
     return reference

@@ -109,6 +109,11 @@ def kind_of_layer(adata: Any, layer: str | None) -> str:
     return kind_of_values(X)
 
 
+def places_holding_counts(adata: Any) -> list[str | None]:
+    """Those of `places_of_counts` whose first cells are whole numbers."""
+    return [layer for layer in places_of_counts(adata) if kind_of_layer(adata, layer) == "counts"]
+
+
 def layer_of_counts(adata: Any, name: str) -> str | None:
     """The first place that holds whole numbers.
 
@@ -132,11 +137,10 @@ def layer_of_counts(adata: Any, name: str) -> str | None:
     UserWarning
         If it is not ``.X``.
     """
-    for layer in places_of_counts(adata):
-        if kind_of_layer(adata, layer) == "counts":
-            if layer is not None:
-                say_layer(f".X of {name} does not hold whole numbers", layer)
-            return layer
+    for layer in places_holding_counts(adata)[:1]:
+        if layer is not None:
+            say_layer(f".X of {name} does not hold whole numbers", layer)
+        return layer
     raise ValueError(
         f'layer="auto" found no whole numbers in .X, the layer "counts" or .raw of {name}. Name '
         f"the layer that holds the counts; there are {quote_all(adata.layers)}."

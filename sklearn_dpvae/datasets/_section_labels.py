@@ -12,6 +12,7 @@ from scipy import sparse
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
+from .._utils.matrix import evenly_spaced
 from .._utils.warn import warn
 
 SECTION_KEY = "section"
@@ -66,8 +67,7 @@ def warn_of_pieces(coords: NDArray[np.float64], name: str) -> None:
     n_cells = len(coords)
     if n_cells < 100:
         return
-    rows = np.linspace(0, n_cells - 1, min(n_cells, _CELLS_TO_LOOK_AT)).astype(int)
-    some = coords[np.unique(rows)]
+    some = coords[evenly_spaced(n_cells, _CELLS_TO_LOOK_AT)]
     tree = cKDTree(some)
     spacing = np.median(tree.query(some, k=2)[0][:, 1])
     gap = max(10 * spacing, 0.1 * np.linalg.norm(np.ptp(some, axis=0)))

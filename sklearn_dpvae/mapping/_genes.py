@@ -10,6 +10,7 @@ import scipy.sparse as sp
 from numpy.typing import ArrayLike, NDArray
 
 from .._utils.arrays import check_array
+from .._utils.matrix import evenly_spaced
 from ._likeness import Neighbors, apply
 from ._mapping import CellMapping
 from ._telling import Telling, agreement, tellings, told
@@ -183,7 +184,7 @@ def _calibrated(
     way: Telling | None,
 ) -> tuple[Telling, float]:
     """How values are told, and the scale of what is."""
-    X = X[:, np.unique(np.linspace(0, X.shape[1] - 1, _N_GENES).astype(np.intp))]
+    X = X[:, evenly_spaced(X.shape[1], _N_GENES)]
     rest = np.setdiff1d(np.arange(len(known)), rows)
     # Where all cells are held out in turn, a regression on all of them has to do.
     rest = rest if len(rest) > 2 * known.shape[1] else np.arange(len(known))

@@ -1,6 +1,6 @@
 """Which cells are like each other: neighbors in components, and how much each counts.
 
-Imports nothing of the package.
+Imports `_utils` alone.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,8 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
+
+from .._utils.matrix import evenly_spaced
 
 Array = NDArray[np.float64]
 
@@ -125,7 +127,7 @@ def neighbors(
 
 def held_out_rows(n_cells: int) -> NDArray[np.intp]:
     """Cells that are left out in turn, to choose by."""
-    return np.unique(np.linspace(0, n_cells - 1, _N_HELD_OUT).astype(np.intp))
+    return evenly_spaced(n_cells, _N_HELD_OUT)
 
 
 def other_neighbors(known: NDArray[np.float32], rows: NDArray[np.intp]) -> Neighbors:

@@ -5,6 +5,7 @@ Imports `_utils`, and what a query says by itself.
 
 import copy
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from sklearn.utils import _safe_indexing, check_consistent_length, indexable
 from sklearn.utils.metadata_routing import process_routing
 
 from .._utils.arrays import naming
+from .._utils.matrix import evenly_spaced
 from .._utils.routing import given, routing_is_on, sections_for
 from .._utils.validation import check_missing_genes, known_rows
 from ._query_components import learns_from_logarithms, query_components
@@ -132,7 +134,7 @@ def last_for_query(last: Any, shift: dict[Any, float], some: Callable[[], Any]) 
 
 def some_rows(n_rows: int) -> NDArray[np.intp]:
     """Some rows of a query, evenly spaced, by which it is told where it comes from."""
-    return np.unique(np.linspace(0, n_rows - 1, min(n_rows, _ROWS_TO_LOOK_AT)).astype(np.intp))
+    return evenly_spaced(n_rows, _ROWS_TO_LOOK_AT)
 
 
 def transformers(pipeline: Pipeline) -> list[Any]:
@@ -189,10 +191,8 @@ def call_last_step(
         of_last["covariates"] = query_components(X)
     if method in ("predict", "predict_places", "predict_radius", "score"):
         X, _, shift = transform_and_shift(steps, X, mask)
-        seen = X
-        last = last_for_query(
-            last, shift, lambda: _safe_indexing(seen, some_rows(np.shape(seen)[0]))
-        )
+        some = partial(_safe_indexing, X, some_rows(np.shape(X)[0]))
+        last = last_for_query(last, shift, some)
     else:
         X, _ = transform_with(steps, X, mask)
     if last == "passthrough":

@@ -16,7 +16,7 @@ from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from .._utils.matrix import ROWS_AT_A_TIME, check_matrix, column_moments
+from .._utils.matrix import ROWS_AT_A_TIME, check_matrix, column_moments, evenly_spaced
 from .._utils.validation import (
     check_missing_genes,
     check_sections,
@@ -345,7 +345,8 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 for values, others in zip(of_reference, of_query, strict=True)
             ]
             if len(own) >= MIN_CELLS:
-                shares[code] = self._share(X[evenly(own, MAX_CELLS)], missing, *tables)
+                some = own[evenly_spaced(len(own), MAX_CELLS)]
+                shares[code] = self._share(X[some], missing, *tables)
             label = "the query" if labels is None else f"section {labels[code]!r}"
             logger.info("%s is scaled by %.0f %% of its own statistics", label, 100 * shares[code])
         means, scales = (
@@ -385,7 +386,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
             means, variances, sizes, fallback=(mean, scale)
         )
         if self.query == "auto":
-            rows = evenly(np.arange(checked.shape[0]), MAX_CELLS)
+            rows = evenly_spaced(checked.shape[0], MAX_CELLS)
             Z = self._scaled(checked[rows], self.section_means_, self.section_scales_, codes[rows])
             self.likeness_directions_, self.likeness_points_ = learn_likeness(Z)
         return checked, codes
@@ -441,13 +442,6 @@ def section_tables(
     means, scales = means.copy(), usable_scale(means, variances)
     means[sizes == 1], scales[sizes == 1] = fallback
     return means, scales
-
-
-def evenly(rows: NDArray[np.intp], n_rows: int) -> NDArray[np.intp]:
-    """At most so many of the rows, evenly over all of them."""
-    if len(rows) <= n_rows:
-        return rows
-    return rows[np.linspace(0, len(rows) - 1, n_rows).astype(np.intp)]
 
 
 def between(first: Any, second: Any, share: Any) -> NDArray[np.float64]:
