@@ -181,3 +181,13 @@ def test_the_command_prints_a_table_or_json(model, tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     assert found["trusted"] is True
     assert found["n_cells"] == 200
+
+
+def test_predict_of_the_pipeline_warns_of_a_query_not_to_be_trusted(model):
+    pipeline = model.pipeline
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        pipeline.predict(TISSUE.X[QUERY])
+        pipeline.predict(permuted(TISSUE.X[QUERY])[:19])  # Too few cells tell nothing.
+    with pytest.warns(UserWarning, match=r"not be trusted: .*resemble the reference.*check_query"):
+        pipeline.predict(permuted(TISSUE.X[QUERY]).toarray())

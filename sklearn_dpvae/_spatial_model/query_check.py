@@ -8,24 +8,18 @@ from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.pipeline import Pipeline
 
-from .._utils.counts import kind_of_values, library_sizes
+from .._utils.counts import kind_of_values
 from .._utils.matrix import evenly_spaced, in_memory
 from .._utils.searches import best_of
 from ..datasets._genes import MIN_SHARE
-from ..pipeline._held_out import HeldOut
+from ..pipeline._held_out import Expectation, HeldOut
 from ..pipeline._steps import keywords_of, transform_and_shift, transformers
 from .model import SpatialModel, as_spatial_model
 
 # Cells of a query that are looked at.
 _MOST_CELLS = 500
 
-# A p-value below this is that of a cell that is not of the reference.
-_UNLIKE = 0.05
-
-# More of such cells, an expected error nearer to that of a guess, or more of the weight of the
-# genes missing than this, and positions should not be trusted.
-_MOST_UNLIKE = 0.5
-_NEARLY_A_GUESS = 0.9
+# If more of the weight of the genes is missing than this, positions should not be trusted.
 _MOST_MISSING = 2 / 3
 
 
@@ -92,19 +86,14 @@ class QueryCheck:
     @property
     def doubts(self) -> tuple[str, ...]:
         """Those of the reasons that `predict` does not name by itself: all but the scale."""
-        found = []
-        if self.weight_missing > _MOST_MISSING:
-            found.append(f"genes with {self.weight_missing:.0%} of the model's weight are missing")
-        if self.unlike > _MOST_UNLIKE:
-            found.append(f"{self.unlike:.0%} of the cells do not resemble the reference")
-        error = self.expected_error
-        if error > _NEARLY_A_GUESS * self.guess_error and error > 1.2 * self.reference_error:
-            found.append(
-                f"cells of the reference that are as shallow and lack the same genes are placed "
-                f"with an error of {error:.3g}, where the middle of the tissue has "
-                f"{self.guess_error:.3g}"
-            )
-        return tuple(found)
+        missing = f"genes with {self.weight_missing:.0%} of the model's weight are missing"
+        expectation = Expectation(
+            unlike=self.unlike,
+            error=self.expected_error,
+            own_error=self.reference_error,
+            guess=self.guess_error,
+        )
+        return ((missing,) if self.weight_missing > _MOST_MISSING else ()) + expectation.doubts
 
     @property
     def trusted(self) -> bool:
@@ -236,20 +225,12 @@ def look_at(
         steps = zip(transformers(pipeline), keywords, strict=True)
         shift = transform_and_shift(steps, X, absent)[2]
 
-    depth = reference_depth = unlike = error = own_error = guess = np.nan
     held_out: HeldOut | None = getattr(pipeline, "held_out_", None)
-    if held_out is not None:
-        depths = library_sizes(X) if values == "counts" and held_out.counts else None
-        if depths is not None:
-            depth = float(np.median(depths))
-            reference_depth = float(np.median(library_sizes(held_out.without(absent))))
-            depths = depths[depths > 0] if (depths > 0).any() else None
-        error = float(np.median(held_out.errors(depths, absent)))
-        own_error = float(np.median(held_out.own_errors))
-        middle = held_out.coords.mean(axis=0)
-        guess = float(np.median(np.linalg.norm(held_out.coords - middle, axis=1)))
-        if held_out.slopes is not None:
-            unlike = float(np.mean(held_out.p_values(pipeline, X, sections, absent) < _UNLIKE))
+    found = (
+        Expectation()
+        if held_out is None
+        else held_out.expect(pipeline, X, sections, absent, counts=values == "counts")
+    )
     return QueryCheck(
         n_cells=n_cells,
         values=values,
@@ -257,11 +238,11 @@ def look_at(
         n_genes_used=int(used.sum()),
         n_genes_found=int((used & ~missing).sum()),
         weight_missing=float(weights[missing].sum()),
-        depth=depth,
-        reference_depth=reference_depth,
+        depth=found.depth,
+        reference_depth=found.reference_depth,
         query_shift={str(label): float(value) for label, value in shift.items()},
-        unlike=unlike,
-        expected_error=error,
-        reference_error=own_error,
-        guess_error=guess,
+        unlike=found.unlike,
+        expected_error=found.error,
+        reference_error=found.own_error,
+        guess_error=found.guess,
     )

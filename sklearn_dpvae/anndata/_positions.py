@@ -41,11 +41,9 @@ from ..datasets._positions import (
 )
 from ..datasets._section_labels import SECTION_KEY, warn_of_pieces
 from ..pipeline import SpatialPipeline, make_spatial_pipeline
+from ..pipeline._held_out import CELLS_TO_DOUBT
 from ..places import PlaceDistribution
 from ..preprocessing._log_normalizer import ALREADY_LOGARITHMS
-
-# Fewer cells do not tell whether a query resembles the reference.
-_CELLS_TO_DOUBT = 20
 
 
 def fit(
@@ -441,7 +439,7 @@ def check(
 def _warn_of_doubts(model: SpatialModel, X: Any, known: dict[str, Any]) -> None:
     """Warn in one line where `check` would not trust positions, if enough cells can tell."""
     pipeline = best_of(model.pipeline)
-    if not hasattr(pipeline, "held_out_") or X.shape[0] < _CELLS_TO_DOUBT:
+    if not hasattr(pipeline, "held_out_") or X.shape[0] < CELLS_TO_DOUBT:
         return
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `predict` says the same.

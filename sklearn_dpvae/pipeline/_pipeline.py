@@ -23,7 +23,7 @@ from .._utils.warn import warn
 from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
 from ._genes import GeneTable, for_steps, query_columns
-from ._held_out import known_held_out
+from ._held_out import known_held_out, warn_of_doubts
 from ._steps import (
     GivenMore,
     call_last_step,
@@ -334,10 +334,20 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_dims)
             Or what the last step's `predict` returns otherwise.
+
+        Warns
+        -----
+        UserWarning
+            If genes with more than a third of the weight are missing, or `check_query` would not
+            trust positions: most cells do not resemble the reference, or cells of the reference
+            that are as shallow and lack the same genes are hardly placed better than by a guess.
+            That is told by 20 cells or more, and where `n_calibration_folds` is given.
         """
         X, missing = for_steps(self, X, genes, missing_genes)
         params = _without_none(params, sections=sections)
-        return call_last_step(self, "predict", X, missing=missing, params=params)
+        placed = call_last_step(self, "predict", X, missing=missing, params=params)
+        warn_of_doubts(self, X, sections, missing)
+        return placed
 
     @available_if(_final_step_has("calibrate"))
     def calibrate(
