@@ -152,6 +152,17 @@ def test_splits_are_those_of_the_definition(folder):
     assert next(sections.splits(parse_task(tasks[-2], files=sections.files), 0)).X.shape[1] == 60
 
 
+def test_baselines_z_score_a_whole_section_by_itself_and_a_part_by_the_reference(folder):
+    sections = Folder(folder)
+
+    def means(text):
+        split = next(sections.splits(parse_task(text), 0))
+        return Prepared(split).standard[1].mean(axis=0)
+
+    np.testing.assert_allclose(means("pair:section_1 > section_2"), 0, atol=1e-6)
+    assert np.abs(means("pair:section_1 > section_2 with half query")).max() > 0.1
+
+
 def test_tasks_are_made_harder_as_their_names_say(folder):
     sections = Folder(folder)
 

@@ -39,6 +39,8 @@ class Split:
     query_sections: np.ndarray
     query_rows: np.ndarray
     new_section: bool
+    # Whether the query is a part of a section, whose own statistics are not those of the whole.
+    part: bool
     # Spot spacing of each query cell's whole section, the unit of errors.
     spacing: np.ndarray
     # Where the query cells lie in the frame of the reference; None if nobody knows.
@@ -138,6 +140,7 @@ class Folder:
                 query_sections=data.sections[query],
                 query_rows=query,
                 new_section=task.kind in ("loso", "transfer"),
+                part=task.query_cuts is not None,
                 spacing=spacing[query],
                 places=None if places is None else places[query],
             )

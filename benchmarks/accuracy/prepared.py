@@ -30,7 +30,7 @@ def default_step(kind):
     """The step of the default pipeline that is of a class, not fitted."""
     steps = make_spatial_pipeline().named_steps.values()
     step = clone(next(step for step in steps if isinstance(step, kind)))
-    # Baselines are told what a query is.
+    # Baselines are told what a query is: only a whole section goes by its own statistics.
     return step.set_params(query="same_section") if kind is SectionScaler else step
 
 
@@ -83,8 +83,9 @@ class Prepared:
 
     def _scores(self, normalizer, clip):
         split = self.split
+        moved = split.new_section and not split.part
         scaler = clone(self.scaler).set_params(
-            clip=clip, query="new_section" if split.new_section else "same_section"
+            clip=clip, query="new_section" if moved else "same_section"
         )
         genes = self.genes
         start = time.process_time()
