@@ -23,12 +23,15 @@ from benchmarks import (
     model_family,
     paper_weight,
     places,
+    query_scaling,
     regression,
     uncertainty,
 )
 from benchmarks._common import machine
+from benchmarks._common.folder import Folder
 from benchmarks._common.store import Store, fingerprint, read
 from benchmarks._common.tables import table_of, table_over_seeds
+from benchmarks._common.tasks import parse_task
 from benchmarks.accuracy import __main__ as accuracy
 from benchmarks.accuracy.report import markdown
 from benchmarks.performance import __main__ as performance
@@ -72,6 +75,7 @@ def folder(tmp_path_factory):
         paper_weight,
         performance,
         places,
+        query_scaling,
         reconstruction,
         regression,
         uncertainty,
@@ -304,6 +308,32 @@ def test_missing_genes_benchmark(folder, tmp_path, monkeypatch, capsys):
     assert row["80 % missing: told"] == f"{found[-1]:.3f} ± 0.000"
     monkeypatch.setattr(missing_genes, "measure", None)
     missing_genes.main(options)
+
+
+def test_query_scaling_benchmark(folder, tmp_path, monkeypatch, capsys):
+    quick(query_scaling, monkeypatch, n_estimators=1, max_epochs=20)
+    output = tmp_path / "scaling.json"
+    task = "pair:section_1 > section_2"
+    options = [str(folder), "-o", str(output), "--seeds", "1", "--tasks", task]
+    query_scaling.main(options)
+    [record] = read(output)
+    found = record["measured"]
+    assert 0 <= found["moved"] <= 1
+    text = capsys.readouterr().out
+    [row] = [row for part in tables(text) for row in part if row.get("disparity") == task]
+    better = min(found[choice]["disparity"] for choice in ("same_section", "new_section"))
+    loss = float(row['"auto" / better one'])
+    assert loss == pytest.approx(found["auto"]["disparity"] / better, abs=0.01)
+    # What is asked of a pipeline that was fitted with "auto" is what another fit would say.
+    split = next(Folder(folder).splits(parse_task(task), 0))
+    make = query_scaling.make_spatial_pipeline
+    model = make(random_state=0).fit(split.X, split.coords)
+    for choice in ("same_section", "new_section"):
+        other = make(query=choice, random_state=0).fit(split.X, split.coords)
+        expected = other.predict(split.query_X)
+        found = query_scaling.asked(model, choice).predict(split.query_X)
+        np.testing.assert_array_equal(found, expected)
+    assert model.named_steps["scale"].query == "auto"
 
 
 def test_paper_weight_benchmark(folder, tmp_path, monkeypatch, capsys):
