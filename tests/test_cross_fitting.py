@@ -141,10 +141,19 @@ def test_radii_for_another_section_allow_for_its_own_error():
     middles = np.stack([tissue.coords[tissue.sections == s].mean(axis=0) for s in names])
     away = tissue.coords - middles[np.unique(tissue.sections, return_inverse=True)[1]]
     extent, own = np.sqrt(np.mean(np.sum(away**2, axis=1))), np.sqrt(np.mean(same.errors**2))
-    # Half of the extent of the tissue is added to the error, as variances are.
-    expected = np.sqrt(1 + (0.5 * extent / own) ** 2)
-    np.testing.assert_allclose(new.ratios, expected * same.ratios)
-    assert expected > 1.1
+    # Two errors of 0.4 times the extent are added, as variances are: one goes with the cell's own,
+    # and one is a normal vector of any direction.
+    added = 0.4 * extent / own
+    rng = np.random.default_rng(0)
+    alone = rng.normal(size=(200_000, 2)) * added * np.sqrt(np.mean(same.ratios**2) / 2)
+    with_own = rng.choice(same.ratios, 200_000) * np.sqrt(1 + added**2)
+    expected = np.hypot(with_own, np.linalg.norm(alone, axis=1))
+    levels = [0.2, 0.5, 0.8, 0.95]
+    np.testing.assert_allclose(
+        np.quantile(new.ratios, levels), np.quantile(expected, levels), rtol=0.03
+    )
+    assert len(new.ratios) == len(same.ratios)
+    assert (new.ratios > same.ratios).all()
 
 
 def test_folds_leave_out_the_same_share_of_each_section():
@@ -204,3 +213,25 @@ def test_only_the_regressor_is_calibrated(noisy):
     pipe = SpatialPipeline([("ridge", Ridge())], n_calibration_folds=4)
     with pytest.raises(ValueError, match="n_calibration_folds=4 calibrates a DPVAESpatial"):
         pipe.fit(X, coords)
+
+
+def test_radii_are_wider_where_the_query_comes_from_a_part_that_the_reference_lacks(fitted, noisy):
+    X = noisy[0][250:]
+    last = fitted[4][-1]
+    known = last.fitted_
+    inputs = known.error_model.inputs
+    same = known.for_query(inputs[:100])
+    assert same is known
+    new = known.for_query(inputs[:100] + 3 * inputs.std(axis=0))
+    assert new.places.median_share == 0.5 * known.places.median_share
+    assert (
+        new.error_model.ratios > 1.2 * known.error_model.ratios[: len(new.error_model.ratios)]
+    ).all()
+    # However new, radii are not much beyond the tissue: an error of its extent is added, twice.
+    added = known.places.extent / np.sqrt(np.mean(known.error_model.errors**2))
+    rms = np.sqrt(np.mean(new.error_model.ratios**2) / np.mean(known.error_model.ratios**2))
+    assert rms == pytest.approx(np.sqrt(1 + 2 * added**2), rel=0.05)
+    # A few cells say nothing of the whole.
+    assert known.for_query(inputs[:19] + 3 * inputs.std(axis=0)) is known
+    calibrated = deepcopy(fitted[4]).calibrate(X, noisy[1][250:])[-1].fitted_
+    assert calibrated.for_query(inputs[:100] + 3 * inputs.std(axis=0)) is calibrated

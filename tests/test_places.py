@@ -14,10 +14,10 @@ from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
 from sklearn_dpvae._fitted.evidence import (
     SectionEvidence,
     fit_weights,
-    for_another_section,
     nearest_places,
     probabilities,
     spatial_medians,
+    tempered,
 )
 from sklearn_dpvae._fitted.place_model import moved_to, without_small
 from sklearn_dpvae.datasets import make_tissue
@@ -186,9 +186,10 @@ def test_powers_maximize_the_probability_of_the_true_places():
 
 
 def test_powers_shrink_between_sections():
-    assert_allclose(for_another_section(np.array([1.0, 1.0, 0.0, 3.0])), [1 / 3, 1 / 3, 0, 1])
+    assert_allclose(tempered(np.array([1.0, 1.0, 0.0, 3.0])), [1 / 3, 1 / 3, 0, 1])
     weak = np.array([0.01, 0.0, 0.0, 0.5])
-    assert_allclose(for_another_section(weak), weak, rtol=0.02)
+    assert_allclose(tempered(weak), weak, rtol=0.02)
+    assert_allclose(tempered(np.array([1.0, 1.0, 0.0, 3.0]), 0.5), [0.5, 0.5, 0, 1.5])
 
 
 def test_small_probabilities_are_dropped_up_to_the_tolerance():

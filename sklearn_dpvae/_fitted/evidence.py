@@ -262,11 +262,18 @@ def fit_weights(
     return np.asarray(found.x)
 
 
-def for_another_section(weights: Array) -> Array:
-    """Powers for cells of another section than those that they were fitted on.
+def tempered(weights: Array, strength: float = 1.0) -> Array:
+    """Powers for cells of another kind than those that they were fitted on.
 
     Between sections, expression differs for reasons that have nothing to do with the place, by
     about as much whatever the tissue. It costs most where expression would tell the place
     best: a sum A of the powers becomes A / (1 + A).
+
+    Parameters
+    ----------
+    weights : ndarray of shape (4,)
+        The last is that of the normal distribution, and not part of A.
+    strength : float, default=1.0
+        1 for another section, 0 for none of it.
     """
-    return weights / (1.0 + weights[:-1].sum())
+    return weights / (1.0 + strength * weights[:-1].sum())

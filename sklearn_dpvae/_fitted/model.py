@@ -28,6 +28,17 @@ from .placement import Placement, hold_anchors, place_with_anchors
 from .uncertainty import ErrorModel
 from .value import Value
 
+# What is added to the errors of positions, twice, see `ErrorModel.with_error_added`, over the
+# distance of the reference's cells from their middle, as root mean squares: in another section,
+# and for each unit of novelty where a part of the tissue is new. Sixteen pairs of sections, six
+# parts of them and four missing blocks told these.
+_ERROR_OF_ANOTHER_SECTION = 0.4
+_ERROR_OF_NOVELTY = 5.0
+# At most so much is added, which leaves little more than a guess.
+_LARGEST_ERROR = 1.0
+# Novelty from which on powers of evidence are tempered as in another section.
+_FULL_NOVELTY = 0.1
+
 
 @dataclass(frozen=True, eq=False)
 class FittedModel(Value):
@@ -344,12 +355,17 @@ class FittedModel(Value):
             return self
         return replace(
             self,
-            error_model=self.error_model.for_another_section(self.places.extent),
-            places=self.places.for_another_section(),
+            error_model=self.error_model.with_error_added(
+                _ERROR_OF_ANOTHER_SECTION * self.places.extent
+            ),
+            places=self.places.for_others(),
         )
 
     def for_query(self, X: Matrix) -> Self:
-        """The same model, or one for cells of a part of the tissue that the reference lacks.
+        """The same model, or one less sure of itself: for cells of a part that is new to it.
+
+        They are of a part of the tissue that the reference lacks. The farther they are from its
+        cells, the farther off are their positions.
 
         Parameters
         ----------
@@ -357,12 +373,19 @@ class FittedModel(Value):
             Cells of the query, some of them if there are many.
         """
         places = self.places
-        if places is None or not places.median_share:
+        if places is None or self.error_model.calibrated_on == "new":
             return self
         latents = None if places.from_inputs else self.encode(X)[0]
-        if not places.comes_from_elsewhere(places.features_of(X, latents)):
+        novelty = places.novelty(places.features_of(X, latents))
+        if not novelty:
             return self
-        return replace(self, places=places.for_elsewhere())
+        return replace(
+            self,
+            error_model=self.error_model.with_error_added(
+                min(_ERROR_OF_NOVELTY * novelty, _LARGEST_ERROR) * places.extent
+            ),
+            places=places.for_others(min(1.0, novelty / _FULL_NOVELTY)),
+        )
 
     def calibrated(
         self,

@@ -19,10 +19,10 @@ from .evidence import (
     MIN_CELLS,
     SectionEvidence,
     fit_weights,
-    for_another_section,
     nearest_places,
     probabilities,
     spatial_medians,
+    tempered,
 )
 from .value import Value
 
@@ -36,8 +36,9 @@ _NORMAL_ALONE = np.array([0.0, 0.0, 0.0, 1.0])
 _STRENGTH_OF_BEFORE = 5.0
 _ROWS_PER_CHUNK = 256
 # Of the way to the median, what is gone in another section or a part that the reference lacks.
-_SHARE_ELSEWHERE = 0.5
-# Nearest known cells by which a query is told to be from elsewhere.
+_SHARE_OF_OTHERS = 0.5
+# Fewer cells do not tell whether they are new; and the nearest known cells by which others do.
+_FEWEST_TO_TELL = 20
 _N_NEAREST = 15
 
 
@@ -256,8 +257,8 @@ class PlaceModel(Value):
             errors[table.cells] = np.linalg.norm(points - self.coords[table.cells], axis=1)
         return errors
 
-    def comes_from_elsewhere(self, features: Array) -> bool:
-        """Whether cells are farther from the known ones than these are from each other.
+    def novelty(self, features: Array) -> float:
+        """How much farther cells are from the known ones than these are from each other.
 
         Distances to the nearest known cells have ranks among those of the known cells. The mean
         rank of cells like these is one half or less; it is higher if their part of the tissue is
@@ -266,12 +267,20 @@ class PlaceModel(Value):
         Parameters
         ----------
         features : ndarray of shape (n_cells, n_features)
+
+        Returns
+        -------
+        float
+            Mean rank less one half, or 0 if it is within a standard error of one half, or there
+            are fewer than 20 cells.
         """
+        if len(features) < _FEWEST_TO_TELL:
+            return 0.0
         tree, known = self._near
         far = tree.kneighbors(features)[0].mean(axis=1)
-        mean_rank = float(np.mean(np.searchsorted(known, far) / len(known)))
-        # Beyond a standard error of the mean of as many uniform numbers.
-        return mean_rank > 0.5 + 1.0 / np.sqrt(12.0 * len(far))
+        above = float(np.mean(np.searchsorted(known, far) / len(known))) - 0.5
+        # Of the mean of as many uniform numbers.
+        return above if above > 1.0 / np.sqrt(12.0 * len(far)) else 0.0
 
     @cached_property
     def _near(self) -> tuple[NearestNeighbors, Array]:
@@ -280,18 +289,20 @@ class PlaceModel(Value):
         tree = NearestNeighbors(n_neighbors=n_neighbors).fit(self.features)
         return tree, np.sort(tree.kneighbors()[0].mean(axis=1))
 
-    def for_elsewhere(self) -> Self:
-        """The same model for cells from elsewhere: half as far from the networks.
+    def for_others(self, strength: float = 1.0) -> Self:
+        """The same model for cells of another kind: tempered, and half as far from the networks.
 
         Which of the two is closer there, left-out cells of the reference do not tell. Errors of
         the networks and of the medians differ, so that the middle between them is never far from
         the better one.
-        """
-        return self._with(median_share=_SHARE_ELSEWHERE * self.median_share)
 
-    def for_another_section(self) -> Self:
-        """The same model for another section: tempered, and half as far from the networks."""
-        return self.for_elsewhere().with_weights(for_another_section(self.weights))
+        Parameters
+        ----------
+        strength : float, default=1.0
+            See `tempered`.
+        """
+        share = _SHARE_OF_OTHERS * self.median_share
+        return self._with(median_share=share, known_weights=tempered(self.weights, strength))
 
     def with_weights(self, weights: Array) -> Self:
         """The same model, with other powers."""

@@ -1,6 +1,6 @@
 """How far off a position may be: the members' disagreement, and what is known of similar cells.
 
-Imports nothing but the base of values.
+Imports the base of values, and the matrices.
 """
 
 from dataclasses import dataclass, replace
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 from sklearn.neighbors import NearestNeighbors
 
+from .._utils.matrix import evenly_spaced
 from .value import Value
 
 Array = NDArray[np.float64]
@@ -20,9 +21,8 @@ Array = NDArray[np.float64]
 # Reference cells around a latent whose errors are averaged.
 _N_NEIGHBORS = 50
 
-# What another section adds to the errors of positions, over the distance of its cells from their
-# middle, both as root mean squares. Five pairs of sections had 0.24 to 0.80.
-_ERROR_OF_ANOTHER_SECTION = 0.5
+# Ratios, and values of an error that is added, by which the sum of both is told.
+_N_RATIOS, _N_OF_ITS_OWN = 1000, 32
 
 # Reference cells most like a cell whose scatter is taken.
 N_ALIKE = 10
@@ -177,21 +177,26 @@ class ErrorModel(Value):
     def _calibrated_by(self, score: Array, errors: Array) -> Self:
         return replace(self, ratios=np.sort(errors / np.maximum(score, np.finfo(float).tiny)))
 
-    def for_another_section(self, extent: float) -> Self:
-        """The same model for cells of another section than those that it is calibrated on.
+    def with_error_added(self, added: float) -> Self:
+        """The same model for cells that err more than those that it is calibrated on.
 
-        Between sections, expression differs for reasons that have nothing to do with the place.
-        That adds an error of about half of the tissue's extent, whatever the tissue: a lot
-        where positions are exact within a section, and little where they are not.
+        An error of the given length is added twice, as variances add: once in proportion to the
+        error that a cell has anyway, and once as a normal vector in the plane, independent of
+        that, so that small errors become rare.
 
         Parameters
         ----------
-        extent : float
-            Root-mean-square distance of the reference's cells from the middle of their section.
+        added : float
+            Root mean square of each, in tissue units.
         """
         own = np.sqrt(np.mean(np.square(self.errors)))
-        added = _ERROR_OF_ANOTHER_SECTION * extent
-        return replace(self, ratios=self.ratios * float(np.hypot(own, added) / own))
+        some = self.ratios[evenly_spaced(len(self.ratios), _N_RATIOS)]
+        share = (np.arange(_N_OF_ITS_OWN) + 0.5) / _N_OF_ITS_OWN
+        # Squared lengths of normal vectors in the plane are exponentially distributed.
+        alone = -np.log(1 - share) * (added / own) ** 2 * np.mean(np.square(some))
+        squares = np.square(some)[:, None] * (1 + (added / own) ** 2) + alone
+        levels = (np.arange(len(some)) + 0.5) / len(some)
+        return replace(self, ratios=np.sqrt(np.quantile(squares, levels)))
 
     def radius(self, latents: Array, disagreement: Array, X: Any, level: float) -> Array:
         """Distance that the error of a cell stays within, with probability `level`."""
