@@ -35,7 +35,7 @@ _NORMAL_ALONE = np.array([0.0, 0.0, 0.0, 1.0])
 # Cells that count as much as what was known before, where a few located ones are added.
 _STRENGTH_OF_BEFORE = 5.0
 _ROWS_PER_CHUNK = 256
-# Of the way to the median, what is gone in another section or a part that the reference lacks.
+# Of the way to the median, what is gone in another section or a part that is all new.
 _SHARE_OF_OTHERS = 0.5
 # Fewer cells do not tell whether they are new; and the nearest known cells by which others do.
 _FEWEST_TO_TELL = 20
@@ -290,18 +290,19 @@ class PlaceModel(Value):
         return tree, np.sort(tree.kneighbors()[0].mean(axis=1))
 
     def for_others(self, strength: float = 1.0) -> Self:
-        """The same model for cells of another kind: tempered, and half as far from the networks.
+        """The same model for cells of another kind: tempered, and nearer to the networks.
 
-        Which of the two is closer there, left-out cells of the reference do not tell. Errors of
-        the networks and of the medians differ, so that the middle between them is never far from
-        the better one.
+        Which of networks and medians is closer there, left-out cells of the reference do not
+        tell. Their errors differ, so that the middle between them is never far from the better
+        one.
 
         Parameters
         ----------
         strength : float, default=1.0
-            See `tempered`.
+            1 for another section, for which positions go half of the way to the medians; 0 for
+            none of it. See `tempered`.
         """
-        share = _SHARE_OF_OTHERS * self.median_share
+        share = (1 - (1 - _SHARE_OF_OTHERS) * strength) * self.median_share
         return self._with(median_share=share, known_weights=tempered(self.weights, strength))
 
     def with_weights(self, weights: Array) -> Self:
