@@ -98,6 +98,15 @@ def test_positions_in_another_section_are_half_way_to_the_median(fitted, noisy):
     np.testing.assert_allclose(placed, (by_networks + model.predict(X)) / 2)
 
 
+def test_the_order_of_the_query_changes_the_last_bits_of_medians_only(fitted, noisy):
+    X, coords = (part[250:] for part in noisy)
+    assert fitted[4][-1].fitted_.places.median_share == 1
+    order = np.random.RandomState(0).permutation(len(coords))
+    placed = fitted[4].predict(X)
+    extent = np.ptp(coords, axis=0).max()
+    np.testing.assert_allclose(fitted[4].predict(X[order]), placed[order], atol=1e-12 * extent)
+
+
 def test_medians_that_are_no_closer_are_not_taken(fitted):
     known = fitted[4][-1].fitted_
     left = replace(known, places=replace(known.places, median_share=0.0))
