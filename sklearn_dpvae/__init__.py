@@ -1,7 +1,7 @@
 """Positions for cells that have none, learned from a tissue section whose cells have them.
 
-The logger of this name and those below it say what is read and done, at the level INFO; nothing is
-shown unless the caller configures logging.
+The logger of this name and those below it say what is read and done, at the level INFO, and each
+pass of SMACOF, at the level DEBUG; nothing is shown unless the caller configures logging.
 
 What stands here is imported when it is first asked for: torch takes a second or two, which
 ``sklearn-dpvae --help`` need not wait for.

@@ -98,6 +98,16 @@ def test_positions_in_another_section_are_half_way_to_the_median(fitted, noisy):
     np.testing.assert_allclose(placed, (by_networks + model.predict(X)) / 2)
 
 
+def test_a_bar_shows_the_calibration_and_the_logger_the_selection(noisy, capsys, caplog):
+    X, coords = (part[:250] for part in noisy)
+    with caplog.at_level("INFO", logger="sklearn_dpvae"):
+        make(verbose=1).fit(X, coords)
+    assert "calibration: 100%" in capsys.readouterr().err
+    assert "genes selected" in caplog.text
+    make().fit(X, coords)
+    assert not capsys.readouterr().err
+
+
 def test_the_order_of_the_query_changes_the_last_bits_of_medians_only(fitted, noisy):
     X, coords = (part[250:] for part in noisy)
     assert fitted[4][-1].fitted_.places.median_share == 1

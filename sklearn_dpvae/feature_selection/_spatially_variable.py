@@ -3,6 +3,7 @@
 May import `_utils`.
 """
 
+import logging
 import numbers
 from typing import Any, ClassVar, Self
 
@@ -17,6 +18,8 @@ from .._utils.autocorrelation import knn_weights, morans_i, morans_i_null
 from .._utils.matrix import check_matrix
 from .._utils.validation import check_coords, check_sections, checks_parameters
 from ._base import GeneSelector
+
+logger = logging.getLogger(__name__)
 
 
 class SpatiallyVariableGenes(GeneSelector):
@@ -162,6 +165,7 @@ class SpatiallyVariableGenes(GeneSelector):
         self.scores_ = scores
         self.pvalues_: NDArray[np.float64] = pvalues
         self.support_ = support
+        logger.info("%d of %d genes selected", support.sum(), len(support))
         return self
 
     def _autocorrelation(

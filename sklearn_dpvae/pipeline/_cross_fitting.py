@@ -16,6 +16,7 @@ from sklearn.base import clone
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
+from tqdm.auto import tqdm
 
 from .._fitted.evidence import MIN_CELLS, SectionEvidence, nearest_places
 from .._fitted.place_model import CELLS_FOR_WEIGHTS, PlaceTable
@@ -75,7 +76,7 @@ def cross_fit(
     errors = np.full(n_cells, np.nan)
     scatter = None if known.inputs is None else np.full(n_cells, np.nan)
     tables: list[PlaceTable] = []
-    for fold in range(n_folds):
+    for fold in tqdm(range(n_folds), "calibration", unit="fold", disable=not final.verbose):
         train = np.flatnonzero(folds != fold)
         if len(train) > _MAX_CELLS:
             n_parts = -(-len(train) // _MAX_CELLS)

@@ -63,7 +63,7 @@ def make_spatial_pipeline(
         Where the fitted preprocessing is cached, which saves time in a grid search over
         parameters of the regressor.
     verbose : int, default=0
-        1 shows a progress bar of the training, 2 prints a line per epoch.
+        1 shows progress bars of the training and of the calibration, 2 prints a line per epoch.
     random_state : int, RandomState instance or None, default=None
         Seed of the components and of the training.
     **regressor_params : dict

@@ -14,6 +14,7 @@ and ``Y+ = B(Y) Y / n`` without anchors. A penalty ``mu sum_A ||s_i - s_i*||^2``
 constraint adds ``mu`` to the diagonal of V at A; the Sherman-Morrison formula inverts that.
 """
 
+import logging
 import math
 from typing import NamedTuple
 
@@ -21,6 +22,8 @@ import torch
 from torch import Tensor
 
 from ._pairs import BlockPairs, EdgePairs
+
+logger = logging.getLogger(__name__)
 
 # Float32 passes stop at this relative fall of the stress, which they know to about 1e-6.
 _ROUGH_EPS = 1e-4
@@ -199,8 +202,10 @@ def majorize(
         quiet = quiet + 1 if stress - new_stress <= eps * stress else 0
         points, stress, product, last = proposal, new_stress, new_product, image
         history.append(stress)
+        logger.debug("pass %d of at most %d: stress %.6g", n_iter, max_iter, stress)
         if quiet >= (2 if accelerate else 1):
             break
+    logger.info("%d passes over the pairs, stress %.6g", n_iter, stress)
     return Solution(points, history, n_iter)
 
 
