@@ -30,13 +30,11 @@ from .value import Value
 
 # What is added to the errors of positions, twice, see `ErrorModel.with_error_added`, over the
 # distance of the reference's cells from their middle, as root mean squares: in another section,
-# and for each unit of novelty where a part of the tissue is new. Sixteen pairs of sections, six
+# and where the cells are of a part of the tissue that is all new. Sixteen pairs of sections, six
 # parts of them and four missing blocks told these.
 _ERROR_OF_ANOTHER_SECTION = 0.4
-_ERROR_OF_NOVELTY = 5.0
-# At most so much is added, which leaves little more than a guess.
-_LARGEST_ERROR = 1.0
-# Novelty from which on powers of evidence are tempered as in another section.
+_ERROR_OF_A_NEW_PART = 0.5
+# Novelty of a part that is all new.
 _FULL_NOVELTY = 0.1
 
 
@@ -376,15 +374,14 @@ class FittedModel(Value):
         if places is None or self.error_model.calibrated_on == "new":
             return self
         latents = None if places.from_inputs else self.encode(X)[0]
-        novelty = places.novelty(places.features_of(X, latents))
-        if not novelty:
+        strength = min(1.0, places.novelty(places.features_of(X, latents)) / _FULL_NOVELTY)
+        if not strength:
             return self
+        added = strength * _ERROR_OF_A_NEW_PART * places.extent
         return replace(
             self,
-            error_model=self.error_model.with_error_added(
-                min(_ERROR_OF_NOVELTY * novelty, _LARGEST_ERROR) * places.extent
-            ),
-            places=places.for_others(min(1.0, novelty / _FULL_NOVELTY)),
+            error_model=self.error_model.with_error_added(added),
+            places=places.for_others(strength),
         )
 
     def calibrated(
