@@ -356,7 +356,7 @@ class FittedModel(Value):
             error_model=self.error_model.with_error_added(
                 _ERROR_OF_ANOTHER_SECTION * self.places.extent
             ),
-            places=self.places.for_others(),
+            places=self.places.for_another_section(),
         )
 
     def for_query(self, X: Matrix) -> Self:
@@ -381,7 +381,7 @@ class FittedModel(Value):
         return replace(
             self,
             error_model=self.error_model.with_error_added(added),
-            places=places.for_others(strength),
+            places=places.for_new_part(strength),
         )
 
     def calibrated(

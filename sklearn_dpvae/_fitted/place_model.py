@@ -36,7 +36,7 @@ _NORMAL_ALONE = np.array([0.0, 0.0, 0.0, 1.0])
 _STRENGTH_OF_BEFORE = 5.0
 _ROWS_PER_CHUNK = 256
 # Of the way to the median, what is gone in another section or a part that is all new.
-_SHARE_OF_OTHERS = 0.5
+_SHARE_ELSEWHERE = 0.5
 # Fewer cells do not tell whether they are new; and the nearest known cells by which others do.
 _FEWEST_TO_TELL = 20
 _N_NEAREST = 15
@@ -97,6 +97,8 @@ class PlaceModel(Value):
     median_share : float, default=0.0
         How far positions go from what the networks say to the median of the probabilities: all
         the way, 1, where that places cells better that are new to all steps.
+    doubt : float, default=0.0
+        How strongly the powers are `tempered` in `distribution`, and not in `positions`.
     """
 
     features: Array
@@ -107,6 +109,7 @@ class PlaceModel(Value):
     scores: Array
     known_weights: Array | None = None
     median_share: float = 0.0
+    doubt: float = 0.0
 
     @cached_property
     def weights(self) -> Array:
@@ -177,6 +180,7 @@ class PlaceModel(Value):
             blocks.append(coords)
         offsets = dict(zip(here, np.cumsum([0, *map(len, blocks)]), strict=False))
         n_places = sum(map(len, blocks)) if locations is None else len(locations)
+        weights = tempered(self.weights, self.doubt)
         rows, parts = [], []
         for code in here:
             own = np.flatnonzero(codes == code)
@@ -184,7 +188,7 @@ class PlaceModel(Value):
             for chunk in gen_batches(len(own), _ROWS_PER_CHUNK):
                 cells = own[chunk]
                 evidence = self._evidence[code].of(features[cells], placed[cells], scores[cells])
-                p = probabilities(evidence, self.weights)
+                p = probabilities(evidence, weights)
                 p = p if move is None else np.asarray(p @ move)
                 kept = without_small(p, tolerance)
                 start = 0 if move is not None else offsets[code]
@@ -289,21 +293,28 @@ class PlaceModel(Value):
         tree = NearestNeighbors(n_neighbors=n_neighbors).fit(self.features)
         return tree, np.sort(tree.kneighbors()[0].mean(axis=1))
 
-    def for_others(self, strength: float = 1.0) -> Self:
-        """The same model for cells of another kind: tempered, and nearer to the networks.
+    def for_another_section(self) -> Self:
+        """The same model for another section: tempered, and half as far from the networks.
 
         Which of networks and medians is closer there, left-out cells of the reference do not
         tell. Their errors differ, so that the middle between them is never far from the better
         one.
+        """
+        share = _SHARE_ELSEWHERE * self.median_share
+        return self._with(median_share=share, known_weights=tempered(self.weights))
+
+    def for_new_part(self, strength: float) -> Self:
+        """The same model for a part of the tissue that the reference lacks.
+
+        Where a cell of it may be is told less surely, but the medians do not move for that.
 
         Parameters
         ----------
-        strength : float, default=1.0
-            1 for another section, for which positions go half of the way to the medians; 0 for
-            none of it. See `tempered`.
+        strength : float
+            1 for a part that is all new, 0 for none of it.
         """
-        share = (1 - (1 - _SHARE_OF_OTHERS) * strength) * self.median_share
-        return self._with(median_share=share, known_weights=tempered(self.weights, strength))
+        share = (1 - (1 - _SHARE_ELSEWHERE) * strength) * self.median_share
+        return self._with(median_share=share, doubt=strength)
 
     def with_weights(self, weights: Array) -> Self:
         """The same model, with other powers."""
