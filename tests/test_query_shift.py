@@ -127,24 +127,30 @@ def test_a_shift_is_logged(scaler, caplog):
     assert "the query is scaled by 100 % of its own statistics" in caplog.text
 
 
-def test_a_query_from_a_missing_part_goes_half_way_to_the_medians():
+def test_a_query_from_a_missing_part_stays_nearer_to_the_networks():
     x = TISSUE.coords[:, 0]
     inside, missing = x < np.quantile(x, 0.7), x > np.quantile(x, 0.8)
     pipe = make_spatial_pipeline(n_estimators=2, max_epochs=40, random_state=0)
     pipe.fit(TISSUE.X[inside][::2], TISSUE.coords[inside][::2])
     last = pipe[-1]
     last.fitted_ = replace(last.fitted_, places=replace(last.fitted_.places, median_share=1.0))
-    for rows, share in ((np.flatnonzero(inside)[1::2], 1.0), (np.flatnonzero(missing), 0.5)):
+    shares = []
+    for rows in (np.flatnonzero(inside)[1::2], np.flatnonzero(missing)):
         counts = TISSUE.X[rows]
         X = pipe[:-1].transform(counts)
         by_networks = clone_with_share(last, 0.0).predict(X)
-        medians = clone_with_share(last, 1.0).predict(X)
-        assert np.abs(medians - by_networks).max() > 1
-        expected = by_networks + share * (medians - by_networks)
-        assert_allclose(pipe.predict(counts), expected, rtol=1e-5)
+        way = clone_with_share(last, 1.0).predict(X) - by_networks
+        assert np.abs(way).max() > 1
+        placed = pipe.predict(counts)
+        # All cells go the same share of the way.
+        shares.append(np.sum((placed - by_networks) * way) / np.sum(way**2))
+        expected = by_networks + shares[-1] * way
+        assert_allclose(placed, expected, rtol=1e-5)
         model = SpatialModel(pipe, TISSUE.genes)
         by_blocks = model.answers(sparse.csr_matrix(counts), chunk_size=70).coords
         assert_allclose(by_blocks, expected, rtol=1e-4, atol=1e-2)
+    assert shares[0] == pytest.approx(1)
+    assert 0.5 <= shares[1] + 1e-6 < 0.95
 
 
 def clone_with_share(last, share):
