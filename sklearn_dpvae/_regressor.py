@@ -34,7 +34,7 @@ from ._fitted.reference import (
     check_reference,
 )
 from ._fitted.settings import FitSettings
-from ._fitted.uncertainty import ErrorModel
+from ._fitted.uncertainty import ErrorModel, std_of_half
 from ._network.blocks import ACTIVATIONS
 from ._network.dpvae import DPVAE, HIERARCHIES
 from ._network.likelihoods import COUNT_LIKELIHOODS, LIKELIHOODS
@@ -615,10 +615,7 @@ class DPVAESpatialRegressor(
             raise ValueError(
                 f'underdetermined must be "error" or "allow", got {underdetermined!r}.'
             )
-        if not (
-            isinstance(adapt, bool | np.bool_) or (isinstance(adapt, str) and adapt == "auto")
-        ):
-            raise ValueError(f'adapt must be "auto", True or False, got {adapt!r}.')
+        _check_adapt(adapt)
         if penalty is not None and not (isinstance(penalty, Real) and 0 < penalty < np.inf):
             raise ValueError(f"penalty must be None or a number above 0, got {penalty!r}.")
         checked, fitted = self._check_query(X), self.fitted_
@@ -640,8 +637,9 @@ class DPVAESpatialRegressor(
         placed = coords[:, 0] if fitted.one_dimensional else coords
         if not return_std:
             return placed
-        std = fitted.error_model.std(latents, disagreement, checked, coords.shape[1])
-        return placed, np.where(np.isnan(told), std, told)
+        n_dims = coords.shape[1]
+        std = fitted.error_model.std(latents, disagreement, checked, n_dims)
+        return placed, np.where(np.isnan(told), std, std_of_half(told, n_dims))
 
     def _adaptation(
         self, adapt: Any, covariates: ArrayLike | None, n_samples: int
@@ -740,27 +738,39 @@ class DPVAESpatialRegressor(
         )
         return self
 
-    def predict_radius(self, X: ArrayLike, *, level: float = 0.95) -> NDArray[np.float64]:
+    def predict_radius(
+        self,
+        X: ArrayLike,
+        *,
+        level: float = 0.95,
+        anchors: ArrayLike | None = None,
+        adapt: Literal["auto"] | bool = "auto",
+        sections: ArrayLike | None = None,
+        covariates: ArrayLike | None = None,
+    ) -> NDArray[np.float64]:
         """Distance from the predicted position that holds the true one with a probability.
 
         By split conformal prediction: among cells like those that the model is calibrated on
-        (see `calibrate`), a share of `level` lies within.
+        (see `calibrate`), a share of `level` lies within. In a section whose anchors teach, the
+        anchors calibrate it, each predicted without itself.
 
         Parameters
         ----------
         X : {array-like, sparse matrix} of shape (n_cells, n_features)
         level : float, default=0.95
             Between 0 and 1.
+        anchors, adapt, sections, covariates
+            What `predict` was given, if it was given anchors.
 
         Returns
         -------
         ndarray of shape (n_cells,)
-            Radii in tissue units.
+            Radii in tissue units; 0 for anchors.
 
         Raises
         ------
         ValueError
-            If `level` is not between 0 and 1.
+            If `level` is not between 0 and 1, or anchors are not as `predict` takes them.
 
         Warns
         -----
@@ -770,6 +780,7 @@ class DPVAESpatialRegressor(
         """
         check_is_fitted(self)
         check_level(level)
+        _check_adapt(adapt)
         known = self.fitted_.error_model
         if not known.knows_new_cells and known.calibrated_on == "training":
             warn(
@@ -777,9 +788,25 @@ class DPVAESpatialRegressor(
                 "cells are not known and radii are too small. Call calibrate with located cells, "
                 "or fit with max_samples below 1 and several n_estimators."
             )
-        checked = self._check_query(X)
-        latents, disagreement = self.fitted_.encode(checked)
-        return self.fitted_.error_model.radius(latents, disagreement, checked, level)
+        checked, fitted = self._check_query(X), self.fitted_
+        if anchors is None:
+            latents, disagreement = fitted.encode(checked)
+            return fitted.error_model.radius(latents, disagreement, checked, level)
+        coords, latents, disagreement = fitted.answer(
+            checked, self.placement_, sections, by_places=self._by_places
+        )
+        told = fitted.impute(
+            checked,
+            latents,
+            coords,
+            anchors,
+            sections,
+            adaptation=self._adaptation(adapt, covariates, len(coords)),
+            underdetermined="allow",
+            level=level,
+        )[1]
+        radius = fitted.error_model.radius(latents, disagreement, checked, level)
+        return np.where(np.isnan(told), radius, told)
 
     def predict_places(
         self,
@@ -1098,3 +1125,8 @@ class DPVAESpatialRegressor(
         # score() is 1 - disparity of a stochastic net, not the R^2 the checks have in mind.
         tags.regressor_tags.poor_score = True
         return tags
+
+
+def _check_adapt(adapt: Any) -> None:
+    if not (isinstance(adapt, bool | np.bool_) or (isinstance(adapt, str) and adapt == "auto")):
+        raise ValueError(f'adapt must be "auto", True or False, got {adapt!r}.')

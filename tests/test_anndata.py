@@ -380,6 +380,15 @@ def test_anchors_come_back_as_given(adata, model):
         adata.X, sections=np.asarray(adata.obs["section"]), anchors=known
     )
     np.testing.assert_allclose(adata.obsm["spatial_dpvae"], expected, atol=1e-2)
+    # Of twenty in each section one learns, so that radii are those of the anchors, too.
+    given = np.r_[0:40:2, 200:240:2]
+    known[given] = adata.obsm["spatial"][given]
+    adata.obsm["known"] = known
+    dpa.predict(model, adata, anchors_key="known", level=0.5)
+    radius = adata.obs["dpvae_radius"].to_numpy()
+    assert (radius[given] == 0).all()
+    half = np.sqrt(2 * np.log(2))
+    np.testing.assert_allclose(radius, adata.obs["dpvae_std"] * half, rtol=1e-3)
     with pytest.raises(ValueError, match=r"anchors_key='nowhere'; \.obsm has"):
         dpa.predict(model, adata, anchors_key="nowhere")
 

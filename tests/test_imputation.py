@@ -247,6 +247,39 @@ def test_half_of_the_errors_are_within_the_radius_of_half_a_normal(fitted):
     assert 0.35 < (errors < std[free] * np.sqrt(2 * np.log(2))).mean() < 0.65
 
 
+def test_radii_know_the_anchors(fitted):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 4)
+    free = np.setdiff1d(np.arange(len(X)), known)
+    anchors = (known, coords[known])
+    placed, std = model.predict(X, anchors=anchors, return_std=True)
+    errors = np.linalg.norm(placed - coords, axis=1)[free]
+    for level in (0.5, 0.8, 0.95):
+        radius = model.predict_radius(X, anchors=anchors, level=level)
+        assert (radius[known] == 0).all()
+        assert (errors < radius[free]).mean() == pytest.approx(level, abs=0.15)
+    half = model.predict_radius(X, anchors=anchors, level=0.5)
+    np.testing.assert_allclose(half, std * np.sqrt(2 * np.log(2)))
+    # Where anchors give the pose alone, cells keep the radii that they have without.
+    posed = model.predict_radius(X, anchors=anchors, level=0.5, adapt=False)
+    np.testing.assert_array_equal(posed[free], model.predict_radius(X, level=0.5)[free])
+    with pytest.raises(ValueError, match="adapt must be"):
+        model.predict_radius(X, anchors=anchors, adapt="no")
+
+
+def test_radii_of_the_pipeline_know_the_anchors_and_the_query():
+    tissue = make_tissue(n_cells=400, n_genes=60, n_sections=2, random_state=2)
+    here = tissue.sections == tissue.sections[0]
+    pipe = make_spatial_pipeline(n_estimators=2, max_epochs=40, random_state=0)
+    pipe.fit(tissue.X[here], tissue.coords[here])
+    X, coords = tissue.X[~here], tissue.coords[~here]
+    known = np.arange(0, len(coords), 4)
+    _, std = pipe.predict(X, anchors=(known, coords[known]), return_std=True)
+    radius = pipe.predict_radius(X, anchors=(known, coords[known]), level=0.5)
+    np.testing.assert_allclose(radius, std * np.sqrt(2 * np.log(2)))
+    assert (radius[known] == 0).all()
+
+
 @pytest.mark.parametrize("adapt", ["auto", False])
 def test_the_penalty_tends_to_the_constraint_and_to_no_constraint(fitted, adapt):
     model, X, coords = fitted

@@ -15,7 +15,7 @@ from .._utils.matrix import MOST_COMPONENTS
 from ..metrics import procrustes_align
 from ..reconstruction._anchors import affine_rank
 from .residual_field import ResidualField
-from .uncertainty import std_of_half
+from .uncertainty import conformal_quantile
 
 Array = NDArray[np.float64]
 
@@ -36,13 +36,19 @@ class AdaptedMap:
     ----------
     coords : ndarray of shape (n_cells, n_dims)
         Of all cells. Anchors are where the map sees them, not where they are.
-    std : ndarray of shape (n_cells,)
-        Standard deviation along each axis, such that half of the anchors' errors, each predicted
-        without itself, are within the radius that holds half of a normal distribution.
+    spread : ndarray of shape (n_cells,)
+        How sure the field of residuals is of each cell, up to a factor.
+    ratios : ndarray of shape (n_anchors,)
+        Errors of the anchors, each predicted without itself, over their spread; sorted.
     """
 
     coords: Array
-    std: Array
+    spread: Array
+    ratios: Array
+
+    def radius(self, level: float) -> Array:
+        """Distance that the error of each cell stays within, with probability `level`."""
+        return self.spread * conformal_quantile(self.ratios, level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -165,13 +171,12 @@ def adapt_map(
     rows, as_new = rows[kept], as_new[kept]
     residuals = known[rows] - as_new
     if not residuals.any():
-        return AdaptedMap(base, np.zeros(len(base)))
+        return AdaptedMap(base, np.zeros(len(base)), np.ones(1))
     field = ResidualField.fit((as_new, *(view[indices[rows]] for view in views)), residuals, rng)
     correction, variance = field.predict((base, *views))
     errors, own_variance = field.left_out()
-    ratio = np.median(np.linalg.norm(errors, axis=1) / np.sqrt(own_variance))
-    std = std_of_half(np.sqrt(variance) * ratio, known.shape[1])
-    return AdaptedMap(base + correction, std)
+    ratios = np.sort(np.linalg.norm(errors, axis=1) / np.sqrt(own_variance))
+    return AdaptedMap(base + correction, np.sqrt(variance), ratios)
 
 
 def _share_of_second(first: Array, second: Array) -> float:

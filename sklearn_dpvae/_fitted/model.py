@@ -210,6 +210,7 @@ class FittedModel(Value):
         adaptation: Adaptation | None = None,
         penalty: float | None = None,
         underdetermined: str = "error",
+        level: float = 0.5,
     ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Positions given some of them, solved for each section that has known ones.
 
@@ -226,16 +227,18 @@ class FittedModel(Value):
         penalty : float, optional
         underdetermined : {"error", "allow"}
             See `hold_anchors`.
+        level : float, default=0.5
+            Probability that a radius is to hold the true position with.
 
         Returns
         -------
         coords : ndarray of shape (n_cells, n_dims)
             Sections without known positions stay at `start`.
-        std : ndarray of shape (n_cells,)
+        radius : ndarray of shape (n_cells,)
             0 for known positions, and NaN where they have not told it.
         """
         indices, known = check_anchors(anchors, *start.shape)
-        coords, std = start.copy(), np.full(len(start), np.nan)
+        coords, radius = start.copy(), np.full(len(start), np.nan)
         for frame, rows in self.frames.by_rows(sections, len(coords)):
             here = np.isin(indices, rows)
             if not here.any():
@@ -243,7 +246,7 @@ class FittedModel(Value):
             own = np.searchsorted(rows, indices[here]), known[here].astype(np.float64)
             if adaptation is not None and adaptation.learns_from(own[1]):
                 adapted = adaptation.of_section(X, latents, start, rows, own, self.seed)
-                std[rows] = adapted.std
+                radius[rows] = adapted.radius(level)
                 # The corrected map is what latents would be of networks that know the section.
                 coords[rows] = hold_anchors(
                     adapted.coords,
@@ -264,8 +267,8 @@ class FittedModel(Value):
                     underdetermined=underdetermined,
                     seed=self.seed,
                 )
-        std[indices] = 0.0
-        return coords, std
+        radius[indices] = 0.0
+        return coords, radius
 
     def distribution(
         self,

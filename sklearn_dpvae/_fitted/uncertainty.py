@@ -200,14 +200,19 @@ class ErrorModel(Value):
 
     def radius(self, latents: Array, disagreement: Array, X: Any, level: float) -> Array:
         """Distance that the error of a cell stays within, with probability `level`."""
-        # The (n + 1)-th value of split conformal prediction: the next cell counts, too.
-        rank = int(np.ceil(level * (len(self.ratios) + 1)))
-        return self.score(latents, disagreement, X) * self.ratios[min(rank, len(self.ratios)) - 1]
+        return self.score(latents, disagreement, X) * conformal_quantile(self.ratios, level)
 
     def std(self, latents: Array, disagreement: Array, X: Any, n_dims: int) -> Array:
         """Standard deviation along each axis, such that half of the errors are within the
         radius that holds half of an isotropic normal distribution."""
         return std_of_half(self.radius(latents, disagreement, X, 0.5), n_dims)
+
+
+def conformal_quantile(ratios: Array, level: float) -> float:
+    """What a new ratio stays within, with probability `level`, given sorted ones."""
+    # The (n + 1)-th value of split conformal prediction: the next cell counts, too.
+    rank = int(np.ceil(level * (len(ratios) + 1)))
+    return float(ratios[min(rank, len(ratios)) - 1])
 
 
 def std_of_half(radius: Array, n_dims: int) -> Array:

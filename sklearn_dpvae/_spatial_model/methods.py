@@ -6,7 +6,7 @@ Imports nothing of this folder: `SpatialModel` is made of it.
 import copy
 import warnings
 from dataclasses import replace
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -44,13 +44,15 @@ class FurtherMethods:
         genes: ArrayLike | None = None,
         sections: ArrayLike | None = None,
         gene_ids: ArrayLike | None = None,
+        anchors: Any = None,
+        adapt: Literal["auto"] | bool = "auto",
         min_share: float = MIN_SHARE,
     ) -> NDArray[np.float64]:
         """Distance from the predicted position that holds the true one with a probability.
 
         Parameters
         ----------
-        X, genes, sections, gene_ids, min_share
+        X, genes, sections, gene_ids, anchors, adapt, min_share
             See `answers`.
         level : float, default=0.95
             The probability.
@@ -58,9 +60,12 @@ class FurtherMethods:
         Returns
         -------
         ndarray of shape (n_cells,)
-            Radii, in the unit of the reference.
+            Radii, in the unit of the reference; 0 for anchors.
         """
-        return self._call("predict_radius", X, genes, gene_ids, min_share, sections, level=level)
+        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
+        return self._call(
+            "predict_radius", X, genes, gene_ids, min_share, sections, level=level, **told
+        )
 
     def predict_places(
         self,

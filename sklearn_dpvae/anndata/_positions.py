@@ -301,10 +301,11 @@ def predict(
             "adata.to_memory(), or the whole in backed mode."
         )
     X, known, layer = _query(model, adata, layer, section_key)
+    anchors = _anchors(adata, anchors_key)
     found = model.answers(
         X,
         **known,
-        anchors=_anchors(adata, anchors_key),
+        anchors=anchors,
         adapt=adapt,
         min_share=min_share,
         chunk_size=chunk_size,
@@ -316,7 +317,9 @@ def predict(
         if level is not None:
             # Missing genes were said before.
             warnings.filterwarnings("ignore", message=r".* genes.* are missing in the query")
-            radii = model.predict_radius(X[:], level=level, **known, min_share=0.0)
+            radii = model.predict_radius(
+                X[:], level=level, **known, anchors=anchors, adapt=adapt, min_share=0.0
+            )
         # Writing into a view makes it an AnnData of its own.
         warnings.filterwarnings("ignore", message=r"(Trying to modify|Setting element).*view")
         _write(adata, key_added, found, radii, _provenance(model, found, layer))

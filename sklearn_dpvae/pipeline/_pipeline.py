@@ -5,7 +5,7 @@ Imports this folder's steps, and the list of count likelihoods.
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -386,6 +386,8 @@ class SpatialPipeline(Pipeline):
         X: Any,
         *,
         level: float = 0.95,
+        anchors: ArrayLike | None = None,
+        adapt: Literal["auto"] | bool = "auto",
         sections: ArrayLike | None = None,
         genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
@@ -399,13 +401,15 @@ class SpatialPipeline(Pipeline):
             See `predict`.
         level : float, default=0.95
             The probability.
+        anchors, adapt
+            What `predict` was given, if it was given anchors.
         **params : dict
             Metadata that steps request for `predict` under other names.
 
         Returns
         -------
         ndarray of shape (n_cells,)
-            Radii in tissue units.
+            Radii in tissue units; 0 for anchors.
 
         Warns
         -----
@@ -427,7 +431,8 @@ class SpatialPipeline(Pipeline):
             "predict_radius",
             X,
             missing=missing,
-            defaults={"level": level},
+            defaults=_without_none({"level": level}, anchors=anchors)
+            | ({} if anchors is None else {"adapt": adapt}),
             params=_without_none(params, sections=sections),
         )
 

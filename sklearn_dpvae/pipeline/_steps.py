@@ -176,6 +176,7 @@ def call_last_step(
         What the method returns; the pipeline where that is the last step.
     """
     keywords, of_last = keywords_of(pipeline, method, params)
+    of_last = {**(defaults or {}), **of_last}
     X = with_rows(X)
     mask = None
     if missing is not None:
@@ -185,7 +186,8 @@ def call_last_step(
         mask = check_missing_genes(missing, shape[1])
     steps = list(zip(transformers(pipeline), keywords, strict=True))
     last = pipeline._final_estimator
-    if method == "predict" and learns_from_logarithms([s for s, _ in steps], last, of_last):
+    placing = method in ("predict", "predict_radius")
+    if placing and learns_from_logarithms([s for s, _ in steps], last, of_last):
         X, mask = transform_with(steps[:1], X, mask)
         steps = steps[1:]
         of_last["covariates"] = query_components(X)
@@ -197,7 +199,6 @@ def call_last_step(
         X, _ = transform_with(steps, X, mask)
     if last == "passthrough":
         return X
-    of_last = {**(defaults or {}), **of_last}
     if rows is not None:
         check_consistent_length(X, *args)
         X = _safe_indexing(X, rows)
