@@ -71,7 +71,7 @@ def test_requests_have_a_say_with_routing():
     assert takes(SectionScaler(), "transform", "missing_genes")
     assert takes(WithoutBase(), "predict", "sections")
     assert takes(DPVAESpatialRegressor(), "calibrate", "sections")
-    assert not takes(DPVAESpatialRegressor(), "predict_radius", "sections")
+    assert not takes(DPVAESpatialRegressor(), "transform", "sections")
     renamed = SectionScaler().set_transform_request(sections="slide")
     refused = SectionScaler().set_transform_request(sections=False)
     # The keyword has the same name, whatever the metadata is called.
