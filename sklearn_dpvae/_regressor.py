@@ -619,27 +619,45 @@ class DPVAESpatialRegressor(
         if penalty is not None and not (isinstance(penalty, Real) and 0 < penalty < np.inf):
             raise ValueError(f"penalty must be None or a number above 0, got {penalty!r}.")
         checked, fitted = self._check_query(X), self.fitted_
-        coords, latents, disagreement = fitted.answer(
-            checked, self.placement_, sections, by_places=self._by_places
+        coords, latents, disagreement, told = self._answer(
+            checked,
+            sections,
+            anchors,
+            adapt,
+            covariates,
+            penalty=penalty,
+            underdetermined=underdetermined,
         )
-        told = np.full(len(coords), np.nan)
-        if anchors is not None:
-            coords, told = fitted.impute(
-                checked,
-                latents,
-                coords,
-                anchors,
-                sections,
-                adaptation=self._adaptation(adapt, covariates, len(coords)),
-                penalty=penalty,
-                underdetermined=underdetermined,
-            )
         placed = coords[:, 0] if fitted.one_dimensional else coords
         if not return_std:
             return placed
         n_dims = coords.shape[1]
         std = fitted.error_model.std(latents, disagreement, checked, n_dims)
         return placed, np.where(np.isnan(told), std, std_of_half(told, n_dims))
+
+    def _answer(
+        self,
+        checked: Any,
+        sections: ArrayLike | None,
+        anchors: ArrayLike | None,
+        adapt: Any,
+        covariates: ArrayLike | None,
+        **how: Any,
+    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Positions, latents, disagreement, and radii by the anchors: NaN where they tell none.
+
+        `how` goes to `FittedModel.impute`.
+        """
+        coords, latents, disagreement = self.fitted_.answer(
+            checked, self.placement_, sections, by_places=self._by_places
+        )
+        told = np.full(len(coords), np.nan)
+        if anchors is not None:
+            adaptation = self._adaptation(adapt, covariates, len(coords))
+            coords, told = self.fitted_.impute(
+                checked, latents, coords, anchors, sections, adaptation=adaptation, **how
+            )
+        return coords, latents, disagreement, told
 
     def _adaptation(
         self, adapt: Any, covariates: ArrayLike | None, n_samples: int
@@ -792,19 +810,9 @@ class DPVAESpatialRegressor(
         if anchors is None:
             latents, disagreement = fitted.encode(checked)
             return fitted.error_model.radius(latents, disagreement, checked, level)
-        coords, latents, disagreement = fitted.answer(
-            checked, self.placement_, sections, by_places=self._by_places
+        _, latents, disagreement, told = self._answer(
+            checked, sections, anchors, adapt, covariates, underdetermined="allow", level=level
         )
-        told = fitted.impute(
-            checked,
-            latents,
-            coords,
-            anchors,
-            sections,
-            adaptation=self._adaptation(adapt, covariates, len(coords)),
-            underdetermined="allow",
-            level=level,
-        )[1]
         radius = fitted.error_model.radius(latents, disagreement, checked, level)
         return np.where(np.isnan(told), radius, told)
 

@@ -4,40 +4,27 @@ import pickle
 
 import numpy as np
 import pytest
+import quick_regressor
 import scipy.sparse as sp
 import torch
-from read_only import read_only
+from quick_regressor import z_scored_section
 from scipy.spatial import procrustes
 
-from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
+from sklearn_dpvae import make_spatial_pipeline
 from sklearn_dpvae._training import rows as rows_room
 from sklearn_dpvae.datasets import make_tissue
-from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 from sklearn_dpvae.reconstruction import anchored_smacof
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 
 
 def quick(**params):
-    return DPVAESpatialRegressor(
-        **{
-            "n_estimators": 2,
-            "hidden_layer_sizes": (32,),
-            "max_epochs": 60,
-            "batch_size": 64,
-            "random_state": 0,
-            "device": "cuda",
-        }
-        | params
-    )
+    return quick_regressor.quick(**{"max_epochs": 60, "batch_size": 64, "device": "cuda"} | params)
 
 
 @pytest.fixture(scope="module")
 def section():
-    """One section, z-scored: X float32 of shape (240, 60), coords."""
-    tissue = make_tissue(n_cells=240, n_genes=60, random_state=1)
-    X = SectionScaler().fit_transform(LogNormalizer().fit_transform(tissue.X))
-    return read_only(np.asarray(X, dtype=np.float32), tissue.coords)
+    return z_scored_section()
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])

@@ -191,3 +191,5 @@ def test_predict_of_the_pipeline_warns_of_a_query_not_to_be_trusted(model):
         pipeline.predict(permuted(TISSUE.X[QUERY])[:19])  # Too few cells tell nothing.
     with pytest.warns(UserWarning, match=r"not be trusted: .*resemble the reference.*check_query"):
         pipeline.predict(permuted(TISSUE.X[QUERY]).toarray())
+    as_lists = pipeline.predict(TISSUE.X[QUERY].toarray().tolist())
+    np.testing.assert_allclose(as_lists, pipeline.predict(TISSUE.X[QUERY]), rtol=1e-6)

@@ -10,6 +10,7 @@ import pandas as pd
 import pytest
 import scipy.sparse as sp
 import torch
+from quick_regressor import quick, z_scored_section
 from read_only import read_only
 from scipy.spatial import procrustes
 from sklearn.base import clone
@@ -24,24 +25,9 @@ from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 
-def quick(**params):
-    return DPVAESpatialRegressor(
-        **{
-            "n_estimators": 2,
-            "hidden_layer_sizes": (32,),
-            "max_epochs": 15,
-            "random_state": 0,
-        }
-        | params
-    )
-
-
 @pytest.fixture(scope="module")
 def section():
-    """One section, z-scored: X float32 of shape (240, 60), coords."""
-    tissue = make_tissue(n_cells=240, n_genes=60, random_state=1)
-    X = SectionScaler().fit_transform(LogNormalizer().fit_transform(tissue.X))
-    return read_only(np.asarray(X, dtype=np.float32), tissue.coords)
+    return z_scored_section()
 
 
 @pytest.fixture(scope="module")

@@ -44,7 +44,7 @@ def restrict_to_query(reference: Any, query: Any) -> NDArray[np.float64] | None:
         Sums of the counts of the common genes, of 5,000 cells at most, evenly spaced; None where
         the query holds no counts, or no cell has any.
     """
-    counts = places_holding_counts(query)
+    counts = list(places_holding_counts(query))
     layer = counts[0] if counts else None
     names = gene_table(query, layer)
     keep_genes_of(reference, names.index, other_names(names))
@@ -119,7 +119,7 @@ def warn_of_logarithms(
     kind = kind_of_layer(adata, None)
     if not wants or kind == "counts":
         return False
-    found = places_holding_counts(adata)
+    found = list(places_holding_counts(adata))
     logged = "log1p" in adata.uns or kind == "logarithms"
     if not found and not logged:
         return False

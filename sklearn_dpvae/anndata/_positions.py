@@ -41,7 +41,7 @@ from ..datasets._positions import (
 )
 from ..datasets._section_labels import SECTION_KEY, warn_of_pieces
 from ..pipeline import SpatialPipeline, make_spatial_pipeline
-from ..pipeline._held_out import CELLS_TO_DOUBT
+from ..pipeline._held_out import CELLS_TO_DOUBT, say_doubts
 from ..places import PlaceDistribution
 from ..preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
@@ -447,10 +447,7 @@ def _warn_of_doubts(model: SpatialModel, X: Any, known: dict[str, Any]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # `predict` says the same.
         doubts = check_query(model, X, **known, min_share=0.0).doubts
-    if doubts:
-        warn(
-            f"positions should not be trusted: {doubts[0]}. sklearn_dpvae.anndata.check says more."
-        )
+    say_doubts(doubts, "sklearn_dpvae.anndata.check")
 
 
 def score(

@@ -3,6 +3,7 @@
 May import `_utils`.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from scipy import sparse
@@ -109,9 +110,9 @@ def kind_of_layer(adata: Any, layer: str | None) -> str:
     return kind_of_values(X)
 
 
-def places_holding_counts(adata: Any) -> list[str | None]:
-    """Those of `places_of_counts` whose first cells are whole numbers."""
-    return [layer for layer in places_of_counts(adata) if kind_of_layer(adata, layer) == "counts"]
+def places_holding_counts(adata: Any) -> Iterator[str | None]:
+    """Those of `places_of_counts` whose first cells are whole numbers, read one by one."""
+    return (layer for layer in places_of_counts(adata) if kind_of_layer(adata, layer) == "counts")
 
 
 def layer_of_counts(adata: Any, name: str) -> str | None:
@@ -137,7 +138,7 @@ def layer_of_counts(adata: Any, name: str) -> str | None:
     UserWarning
         If it is not ``.X``.
     """
-    for layer in places_holding_counts(adata)[:1]:
+    for layer in places_holding_counts(adata):
         if layer is not None:
             say_layer(f".X of {name} does not hold whole numbers", layer)
         return layer

@@ -19,12 +19,13 @@ from sklearn.base import OneToOneFeatureMixin
 from sklearn.feature_selection import SelectorMixin
 from sklearn.linear_model import Ridge
 from sklearn.utils import _safe_indexing
+from sklearn.utils.validation import _num_samples
 
 from .._fitted.value import Value
 from .._utils.counts import kind_of_values, library_sizes
-from .._utils.matrix import evenly_spaced
+from .._utils.matrix import evenly_spaced, in_memory
 from .._utils.warn import warn
-from ._steps import keywords_of, transform_with, transformers, with_query, with_rows
+from ._steps import keywords_of, transform_with, transformers, with_query
 from ._thinning import at_depths, thin
 
 # Cells that are kept, with their counts. They are part of a saved model.
@@ -421,19 +422,23 @@ def warn_of_doubts(
     ----------
     pipeline : SpatialPipeline
     X : {array-like, sparse matrix} of shape (n_cells, n_genes)
-        What it was asked about.
+        What it was asked about, in memory.
     sections : array-like of shape (n_cells,) or None
     missing : ndarray of shape (n_genes,), dtype bool, or None
     """
     held_out: HeldOut | None = getattr(pipeline, "held_out_", None)
-    X = with_rows(X)
-    if held_out is None or X.shape[0] < CELLS_TO_DOUBT:
+    n_cells = _num_samples(X)
+    if held_out is None or n_cells < CELLS_TO_DOUBT:
         return
-    rows = evenly_spaced(X.shape[0], _CELLS_TO_LOOK_AT)
-    some = _safe_indexing(X, rows)
-    some = some.tocsr() if sparse.issparse(some) else np.asarray(some)
+    rows = evenly_spaced(n_cells, _CELLS_TO_LOOK_AT)
+    some = in_memory(_safe_indexing(X, rows))
     labels = None if sections is None else np.asarray(sections)[rows]
     counts = kind_of_values(some) == "counts"
-    doubts = held_out.expect(pipeline, some, labels, missing, counts=counts).doubts
+    expectation = held_out.expect(pipeline, some, labels, missing, counts=counts)
+    say_doubts(expectation.doubts, "sklearn_dpvae.check_query")
+
+
+def say_doubts(doubts: tuple[str, ...], who: str) -> None:
+    """Warn of the first of the reasons not to trust positions, and say who tells more."""
     if doubts:
-        warn(f"positions should not be trusted: {doubts[0]}. sklearn_dpvae.check_query says more.")
+        warn(f"positions should not be trusted: {doubts[0]}. {who} says more.")

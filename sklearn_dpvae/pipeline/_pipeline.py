@@ -343,7 +343,7 @@ class SpatialPipeline(Pipeline):
             that are as shallow and lack the same genes are hardly placed better than by a guess.
             That is told by 20 cells or more, and where `n_calibration_folds` is given.
         """
-        X, missing = for_steps(self, X, genes, missing_genes)
+        X, missing = for_steps(self, with_rows(X), genes, missing_genes)
         params = _without_none(params, sections=sections)
         placed = call_last_step(self, "predict", X, missing=missing, params=params)
         warn_of_doubts(self, X, sections, missing)
@@ -426,13 +426,13 @@ class SpatialPipeline(Pipeline):
                 "cells or more for each fold, or call calibrate with located cells."
             )
         X, missing = for_steps(self, X, genes, missing_genes)
+        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
         return call_last_step(
             self,
             "predict_radius",
             X,
             missing=missing,
-            defaults=_without_none({"level": level}, anchors=anchors)
-            | ({} if anchors is None else {"adapt": adapt}),
+            defaults={"level": level} | told,
             params=_without_none(params, sections=sections),
         )
 
