@@ -174,7 +174,8 @@ class DPVAESpatialRegressor(
         (with `early_stopping`, else of the last whole one) is kept, with a warning. In a search
         or cross-validation it is raised in any case.
     verbose : int, default=0
-        1 shows a progress bar, 2 a line an epoch.
+        1 shows a progress bar of the training, 2 a line an epoch. Either shows one of `predict`,
+        too, where it solves for all cells at once.
     random_state : int, RandomState instance or None, default=None
         Seed of the weights, batches and subsets. torch's and numpy's global generators are left
         as they were.
@@ -1087,6 +1088,7 @@ class DPVAESpatialRegressor(
             n_dims=self.fitted_.frames.n_dims,
             scale=self.fitted_.scale,
             seed=self.fitted_.seed,
+            verbose=bool(self.verbose),
         )
 
     @property

@@ -248,6 +248,18 @@ def test_a_warning_names_the_layer_of_the_counts(adata):
         dpa.fit(logged, **SMALL)
 
 
+def test_fractions_are_warned_of_once(adata):
+    corrected = adata.copy()
+    corrected.X = adata.X.multiply(0.37).tocsr()
+    with pytest.warns(UserWarning, match="holds fractions") as caught:
+        dpa.fit(corrected, **SMALL)
+    assert len(caught) == 1
+    corrected.layers["counts"] = adata.X
+    with pytest.warns(UserWarning, match="no counts.*layer='counts'") as caught:
+        dpa.fit(corrected, **SMALL)
+    assert len(caught) == 1
+
+
 def test_a_query_keeps_its_counts_elsewhere(adata, model):
     expected = dpa.predict(model, adata, copy=True).obsm["spatial_dpvae"]
     logged = adata.copy()

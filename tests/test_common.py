@@ -36,6 +36,7 @@ FIRST_OF_EACH = list({type(estimator): estimator for estimator in reversed(ESTIM
 
 
 @pytest.mark.filterwarnings("ignore:flavor='seurat_v3' expects raw counts")
+@pytest.mark.filterwarnings("ignore:X holds fractions, and LogNormalizer takes counts")
 @parametrize_with_checks(ESTIMATORS)
 def test_scikit_learn_checks(estimator, check):
     check(estimator)

@@ -98,11 +98,15 @@ def test_positions_in_another_section_are_half_way_to_the_median(fitted, noisy):
     np.testing.assert_allclose(placed, (by_networks + model.predict(X)) / 2)
 
 
-def test_a_bar_shows_the_calibration_and_the_logger_the_selection(noisy, capsys, caplog):
+def test_bars_show_selection_and_calibration_and_the_logger_what_was_selected(
+    noisy, capsys, caplog
+):
     X, coords = (part[:250] for part in noisy)
     with caplog.at_level("INFO", logger="sklearn_dpvae"):
         make(verbose=1).fit(X, coords)
-    assert "calibration: 100%" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.count("Moran's I: 100%") == 1  # Folds select genes, too, but silently.
+    assert "calibration: 100%" in said
     assert "genes selected" in caplog.text
     make().fit(X, coords)
     assert not capsys.readouterr().err

@@ -125,6 +125,7 @@ def test_variance_is_stabilized_by_the_pseudocount_of_the_overdispersion():
 
 
 @pytest.mark.parametrize("container", CONTAINERS[:2])
+@pytest.mark.filterwarnings("ignore:X holds fractions")
 def test_of_missing_genes_the_others_are_normalized_as_if_these_were_there(container):
     """Where cells have the shares of the reference, exactly."""
     rng = np.random.default_rng(0)
@@ -524,6 +525,14 @@ def test_logarithms_where_counts_are_expected(counts):
     assert once.input_kind_ == "counts"
     with pytest.warns(UserWarning, match="the reference was not"):
         once.transform(logged)
-    # Counts with the ambient RNA taken away are no fault.
-    LogNormalizer().fit(counts * 0.93).transform(counts)
+    # A query with the ambient RNA taken away is no fault.
     once.transform(counts * 0.93)
+
+
+def test_fractions_where_counts_are_expected(counts):
+    with pytest.warns(UserWarning, match=r"holds fractions.*layer=.counts.*np\.rint") as caught:
+        normalizer = LogNormalizer().fit(counts * 0.93)
+        normalizer.transform(counts)
+    assert len(caught) == 1
+    assert normalizer.input_kind_ == "fractions"
+    LogNormalizer().fit(np.rint(counts * 0.93))

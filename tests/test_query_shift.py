@@ -160,6 +160,7 @@ def clone_with_share(last, share):
     return own
 
 
+@pytest.mark.filterwarnings("ignore:X holds fractions")
 def test_positions_of_a_moved_query_are_those_of_another_section():
     """Half-way to the medians of places, whether or not somebody asks how sure they are."""
     pipe = make_spatial_pipeline(n_estimators=2, max_epochs=40, random_state=0)

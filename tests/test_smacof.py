@@ -270,3 +270,13 @@ def test_the_answer_moves_with_the_anchors(seed, angle, shift):
         init=start @ turn + shift, anchors=(indices, coords @ turn + shift), **options
     )
     np.testing.assert_allclose(other.embedding, one.embedding @ turn + shift, atol=1e-5)
+
+
+@pytest.mark.parametrize("options", [{}, {"accelerate": False}, {"method": "stochastic"}])
+def test_a_bar_shows_the_passes_and_changes_nothing(options, capsys):
+    latents = np.random.default_rng(0).normal(size=(60, 4))
+    quiet = anchored_smacof(latents=latents, random_state=0, **options)
+    assert not capsys.readouterr().err
+    loud = anchored_smacof(latents=latents, random_state=0, verbose=1, **options)
+    assert "SMACOF" in capsys.readouterr().err
+    np.testing.assert_array_equal(loud.embedding, quiet.embedding)

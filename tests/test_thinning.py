@@ -117,6 +117,7 @@ def test_radii_are_those_of_cells_as_shallow_as_the_query():
     assert np.median(radii[1]) > 1.2 * np.median(radii[0])
 
 
+@pytest.mark.filterwarnings("ignore:X holds fractions")
 def test_what_is_no_count_is_not_thinned():
     X = TISSUE.X.toarray() * 0.9
     a, b = (

@@ -82,10 +82,13 @@ class JointPlacement:
     scale : float
         c, in latent units per tissue unit.
     seed : int
+    verbose : bool, default=False
+        Whether a bar shows the passes over the pairs.
     """
 
     scale: float
     seed: int
+    verbose: bool = False
     pointwise: ClassVar[bool] = False
 
     def place(self, latents: NDArray[np.float64], frame: SectionFrame) -> NDArray[np.float64]:
@@ -96,13 +99,20 @@ class JointPlacement:
             scale=self.scale,
             init=start,
             random_state=self.seed,
+            verbose=self.verbose,
         ).embedding
         # The solution is unique up to a rigid motion.
         return procrustes_align(found, start, scaling=False).transform(found)
 
 
 def make_placement(
-    reconstruction: str, *, n_components: int, n_dims: int, scale: float, seed: int
+    reconstruction: str,
+    *,
+    n_components: int,
+    n_dims: int,
+    scale: float,
+    seed: int,
+    verbose: bool = False,
 ) -> Placement:
     """The placement that the parameter `reconstruction` of the regressor names.
 
@@ -116,6 +126,8 @@ def make_placement(
     scale : float
         c, in latent units per tissue unit.
     seed : int
+    verbose : bool, default=False
+        Whether a bar shows the progress of solving for all cells at once.
     """
     if reconstruction == "auto":
         reconstruction = "latent" if n_components == n_dims else "reference"
@@ -123,7 +135,7 @@ def make_placement(
         return LatentPlacement()
     if reconstruction == "reference":
         return ReferencePlacement(scale)
-    return JointPlacement(scale, seed)
+    return JointPlacement(scale, seed, verbose)
 
 
 def place_with_anchors(
@@ -135,6 +147,7 @@ def place_with_anchors(
     penalty: float | None = None,
     underdetermined: str,
     seed: int,
+    verbose: bool = False,
 ) -> NDArray[np.floating[Any]]:
     """Positions of all cells of a section of which some are known, eq. (6) and (7).
 
@@ -151,6 +164,8 @@ def place_with_anchors(
         See `hold_anchors`.
     underdetermined : {"error", "allow"}
     seed : int
+    verbose : bool, default=False
+        Whether bars show the passes over the pairs.
     """
     indices, coords = anchors
     enough = len(indices) >= 2 * (coords.shape[1] + 1)
@@ -167,6 +182,7 @@ def place_with_anchors(
         penalty=penalty,
         underdetermined=underdetermined,
         seed=seed,
+        verbose=verbose,
     )
 
 
@@ -179,12 +195,13 @@ def hold_anchors(
     penalty: float | None = None,
     underdetermined: str,
     seed: int,
+    verbose: bool = False,
 ) -> NDArray[np.floating[Any]]:
     """Eq. (6) and (7) from a start in the pose of the anchors.
 
     Parameters
     ----------
-    latents, start, scale, anchors, underdetermined, seed
+    latents, start, scale, anchors, underdetermined, seed, verbose
         See `anchored_smacof`.
     penalty : float, optional
         mu, which relaxes the constraint. The stress has local minima: it is solved from the
@@ -203,6 +220,7 @@ def hold_anchors(
             underdetermined=underdetermined,
             eps=_EPS,
             random_state=seed,
+            verbose=verbose,
             **own,
         )
 
@@ -216,6 +234,7 @@ def hold_anchors(
         init=start,
         eps=_EPS,
         random_state=seed,
+        verbose=verbose,
     )
     moved = procrustes_align(free.embedding[anchors[0]], anchors[1], scaling=False)
     relaxed = [

@@ -3,6 +3,8 @@
 Imports the model, the layers of an AnnData, and the step that takes logarithms.
 """
 
+import re
+import warnings
 from typing import Any
 
 import numpy as np
@@ -23,6 +25,7 @@ from ..datasets._layers import (
     say_layer,
 )
 from ..preprocessing import LogNormalizer
+from ..preprocessing._log_normalizer import NOT_COUNTS
 from .model import SpatialModel
 
 # Cells of a query whose depths stand for all.
@@ -130,3 +133,9 @@ def warn_of_logarithms(
         where = f"name their layer by {option.partition('{')[0].rstrip()}"
     warn(f".X of {name} is {state}, but {type(pipeline).__name__} takes counts: {where}.")
     return True
+
+
+def ignore_not_counts() -> None:
+    """Silence what the step that takes logarithms says of such values: it was said before."""
+    for message in NOT_COUNTS:
+        warnings.filterwarnings("ignore", message=re.escape(message))

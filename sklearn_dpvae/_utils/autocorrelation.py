@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy import sparse
 from sklearn.neighbors import NearestNeighbors
+from tqdm.auto import tqdm
 
 # At most this many features, and this many values (128 MB in float64), are made dense at a time.
 _FEATURES_PER_CHUNK = 128
@@ -93,7 +94,9 @@ def knn_weights(
     return sparse.csr_matrix(entries, shape=(n_samples, n_samples))
 
 
-def morans_i(X: Any, W: sparse.spmatrix, *, chunk_size: int | None = None) -> NDArray[np.float64]:
+def morans_i(
+    X: Any, W: sparse.spmatrix, *, chunk_size: int | None = None, verbose: bool = False
+) -> NDArray[np.float64]:
     """Moran's I of every feature.
 
     Parameters
@@ -106,6 +109,8 @@ def morans_i(X: Any, W: sparse.spmatrix, *, chunk_size: int | None = None) -> ND
         Number of features to work on at a time. It limits the memory to a few times
         ``8 * n_samples * chunk_size`` bytes. None means 128, or fewer for more than 131,072
         samples.
+    verbose : bool, default=False
+        Whether a bar shows how many features are done.
 
     Returns
     -------
@@ -136,9 +141,11 @@ def morans_i(X: Any, W: sparse.spmatrix, *, chunk_size: int | None = None) -> ND
     n_samples = W.shape[0]
 
     values = np.empty(X.shape[1])
-    for columns, Z, variation in _centered_chunks(X, chunk_size):
-        cross = np.einsum("ij,ij->j", Z, W @ Z)
-        values[columns] = n_samples / total * cross / variation
+    with tqdm(total=len(values), desc="Moran's I", unit="gene", disable=not verbose) as bar:
+        for columns, Z, variation in _centered_chunks(X, chunk_size):
+            cross = np.einsum("ij,ij->j", Z, W @ Z)
+            values[columns] = n_samples / total * cross / variation
+            bar.update(Z.shape[1])
     return values
 
 

@@ -2,7 +2,6 @@
 
 import inspect
 import json
-import re
 import warnings
 from typing import Any, Literal
 
@@ -19,7 +18,12 @@ from .._spatial_model import (
     as_spatial_model,
     check_query,
 )
-from .._spatial_model.layers import layer_of_query, restrict_to_query, warn_of_logarithms
+from .._spatial_model.layers import (
+    ignore_not_counts,
+    layer_of_query,
+    restrict_to_query,
+    warn_of_logarithms,
+)
 from .._utils.matrix import in_memory
 from .._utils.routing import routing_is_on, takes
 from .._utils.searches import best_of
@@ -43,7 +47,6 @@ from ..datasets._section_labels import SECTION_KEY, warn_of_pieces
 from ..pipeline import SpatialPipeline, make_spatial_pipeline
 from ..pipeline._held_out import CELLS_TO_DOUBT, say_doubts
 from ..places import PlaceDistribution
-from ..preprocessing._log_normalizer import ALREADY_LOGARITHMS
 
 
 def fit(
@@ -165,7 +168,7 @@ def fit(
         warn_of_pieces(data.coords, "adata")
     with warnings.catch_warnings():
         if said:
-            warnings.filterwarnings("ignore", message=re.escape(ALREADY_LOGARITHMS))
+            ignore_not_counts()
         given = _labels_for_fit(pipeline, sections)
         if depths is not None and isinstance(pipeline, SpatialPipeline):
             given["query_counts"] = depths

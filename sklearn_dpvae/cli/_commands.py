@@ -1,9 +1,7 @@
 """The commands that work on files: fit, predict, evaluate."""
 
 import json
-import re
 import time
-import warnings
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
@@ -13,7 +11,12 @@ from sklearn.utils import Bunch
 
 from .. import anndata as dpa
 from .._spatial_model import SpatialModel
-from .._spatial_model.layers import layer_of_query, restrict_to_query, warn_of_logarithms
+from .._spatial_model.layers import (
+    ignore_not_counts,
+    layer_of_query,
+    restrict_to_query,
+    warn_of_logarithms,
+)
 from .._utils.optional import import_optional
 from ..datasets import read_sections
 from ..datasets._formats import ANNDATA_READERS, format_of
@@ -24,7 +27,7 @@ from ..datasets._section_labels import warn_of_pieces
 from ..datasets._sources import named_sources
 from ..datasets._tables import read_table
 from ..pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
-from ..preprocessing._log_normalizer import ALREADY_LOGARITHMS
+from ..pipeline._steps import silence
 from ._files import check_output, load_model, save_model, write_csv, write_h5ad
 from ._output import report, result
 from ._scores import as_json, print_scores, scores
@@ -200,7 +203,7 @@ def _looked_at(path: Path, name: str, pipeline: SpatialPipeline) -> Any:
     adata = open_source(path)
     if warn_of_logarithms(adata, pipeline, name, "--layer {}"):
         # The step that takes logarithms need not say it again.
-        warnings.filterwarnings("ignore", message=re.escape(ALREADY_LOGARITHMS))
+        ignore_not_counts()
     return adata
 
 
@@ -233,7 +236,8 @@ def new_pipeline(arguments: Namespace, **params: Any) -> SpatialPipeline:
 def as_model(pipeline: Any, reference: Bunch, arguments: Namespace) -> SpatialModel:
     """A fitted pipeline with what it must know of its data."""
     # Whoever loads the model need not see a progress bar, have the same device, or write files.
-    pipeline.set_params(dpvae__verbose=0, dpvae__device="auto", dpvae__checkpoint=None)
+    pipeline.set_params(dpvae__device="auto", dpvae__checkpoint=None)
+    silence(pipeline)
     return SpatialModel.of(
         pipeline,
         reference.X,

@@ -48,6 +48,8 @@ class SpatiallyVariableGenes(GeneSelector):
     min_cells : int or float, default=0
         Keep only genes that are not zero in at least this many cells (int), or in at least this
         share of the cells (float).
+    verbose : int, default=0
+        1 shows on a progress bar how many genes are done, for each section.
 
     Attributes
     ----------
@@ -103,6 +105,7 @@ class SpatiallyVariableGenes(GeneSelector):
             Interval(numbers.Integral, 0, None, closed="left"),
             Interval(RealNotInt, 0, 1, closed="both"),
         ],
+        "verbose": ["verbose"],
     }
 
     def __init__(
@@ -111,11 +114,13 @@ class SpatiallyVariableGenes(GeneSelector):
         n_neighbors: int = 6,
         max_pvalue: float | None = None,
         min_cells: float = 0,
+        verbose: int = 0,
     ):
         self.n_top_genes = n_top_genes
         self.n_neighbors = n_neighbors
         self.max_pvalue = max_pvalue
         self.min_cells = min_cells
+        self.verbose = verbose
 
     @checks_parameters
     def fit(
@@ -180,7 +185,8 @@ class SpatiallyVariableGenes(GeneSelector):
             members = codes == code
             share = members.mean()
             weights = knn_weights(coords[members], self.n_neighbors)
-            values = morans_i(X if members.all() else X[members], weights)
+            here = X if members.all() else X[members]
+            values = morans_i(here, weights, verbose=bool(self.verbose))
             expected, spread = morans_i_null(weights)
             known = ~np.isnan(values)
             excess[known] += share * (values[known] - expected)

@@ -25,7 +25,7 @@ from .._regressor import DPVAESpatialRegressor
 from .._utils.validation import check_sections
 from ..decomposition import SpatialPCA
 from ._held_out import HeldOut
-from ._steps import keywords_of, of_a_query, transform_with, transformers
+from ._steps import keywords_of, of_a_query, silence, transform_with, transformers
 from ._thinning import at_depths
 
 # A single network and a third of the epochs err some 10 % more than the ensemble, at a fraction of
@@ -222,9 +222,9 @@ def _light_copy(pipeline: Any, seed: int) -> Any:
         callbacks=None,
         checkpoint=None,
         on_interrupt="raise",
-        verbose=0,
         random_state=seed,
     )
+    silence(chain)
     if final.max_epochs == "auto":
         n_epochs = len(pipeline._final_estimator.fitted_.history)
         final.set_params(max_epochs=max(n_epochs // _SHARE_OF_EPOCHS, _MIN_EPOCHS))

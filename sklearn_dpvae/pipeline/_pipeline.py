@@ -196,19 +196,9 @@ class SpatialPipeline(Pipeline):
             If `query_genes` has none of the genes, `query_counts` no counts, or a step refuses
             what it is given.
         """
-        check_same_order(X, y)
-        X = with_rows(X)
-        table = GeneTable.of(X, genes, query_genes)
-        X = X if table is None else table.restrict(X)
-        depths = query_depths(query_counts, query_columns(table, query_genes))
-        given = _without_none(params, sections=sections, batch=batch, counts=counts)
-        params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with (
-            self._calibrated_afterward(X, y, given, depths),
-            self._more_for_last_step(X, given, depths),
-        ):
-            super().fit(X, y, **params)
-        self.gene_table_ = table
+        labels = {"sections": sections, "batch": batch, "counts": counts}
+        of_query = {"genes": genes, "query_genes": query_genes, "query_counts": query_counts}
+        self._fit_by(super().fit, X, y, labels, params, **of_query)
         return self
 
     @available_if(_plain_pipeline_has("fit_transform"))
@@ -236,20 +226,9 @@ class SpatialPipeline(Pipeline):
         -------
         ndarray of shape (n_cells, n_components)
         """
-        check_same_order(X, y)
-        X = with_rows(X)
-        table = GeneTable.of(X, genes, query_genes)
-        X = X if table is None else table.restrict(X)
-        depths = query_depths(query_counts, query_columns(table, query_genes))
-        given = _without_none(params, sections=sections, batch=batch, counts=counts)
-        params = self._for_fit(params, sections=sections, batch=batch, counts=counts)
-        with (
-            self._calibrated_afterward(X, y, given, depths),
-            self._more_for_last_step(X, given, depths),
-        ):
-            transformed = super().fit_transform(X, y, **params)
-        self.gene_table_ = table
-        return transformed
+        labels = {"sections": sections, "batch": batch, "counts": counts}
+        of_query = {"genes": genes, "query_genes": query_genes, "query_counts": query_counts}
+        return self._fit_by(super().fit_transform, X, y, labels, params, **of_query)
 
     @available_if(_final_step_has("partial_fit"))
     def partial_fit(
@@ -645,6 +624,34 @@ class SpatialPipeline(Pipeline):
             last = name == self.steps[-1][0]
             route.mapping.add(caller="partial_fit", callee="partial_fit" if last else "transform")
         return router
+
+    def _fit_by(
+        self,
+        fit: Callable[..., Any],
+        X: Any,
+        y: ArrayLike | None,
+        labels: dict[str, Any],
+        params: dict[str, Any],
+        *,
+        genes: ArrayLike | None,
+        query_genes: ArrayLike | None,
+        query_counts: Any,
+    ) -> Any:
+        """Fit by a method of Pipeline, on what it does not know of: names, depths and views."""
+        check_same_order(X, y)
+        X = with_rows(X)
+        table = GeneTable.of(X, genes, query_genes)
+        X = X if table is None else table.restrict(X)
+        depths = query_depths(query_counts, query_columns(table, query_genes))
+        given = _without_none(params, **labels)
+        params = self._for_fit(params, **labels)
+        with (
+            self._calibrated_afterward(X, y, given, depths),
+            self._more_for_last_step(X, given, depths),
+        ):
+            fitted = fit(X, y, **params)
+        self.gene_table_ = table
+        return fitted
 
     @contextmanager
     def _calibrated_afterward(

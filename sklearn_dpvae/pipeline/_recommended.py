@@ -63,7 +63,8 @@ def make_spatial_pipeline(
         Where the fitted preprocessing is cached, which saves time in a grid search over
         parameters of the regressor.
     verbose : int, default=0
-        1 shows progress bars of the training and of the calibration, 2 prints a line per epoch.
+        1 shows progress bars of the selection of genes, the training and the calibration; 2
+        prints a line per epoch instead of the bar of the training.
     random_state : int, RandomState instance or None, default=None
         Seed of the components and of the training.
     **regressor_params : dict
@@ -101,7 +102,7 @@ def make_spatial_pipeline(
         [
             # The pseudocount that suits an overdispersion of 1/16.
             ("normalize", LogNormalizer(pseudocount=4.0)),
-            ("genes", SpatiallyVariableGenes(n_top_genes=n_top_genes, min_cells=0.01)),
+            ("genes", SpatiallyVariableGenes(n_top_genes, min_cells=0.01, verbose=verbose)),
             # Rare counts in shallow cells have z-scores of 20 and more.
             ("scale", SectionScaler(query=query, clip=3.0)),
             ("components", components),

@@ -304,6 +304,12 @@ def with_query(step: Any, query: str) -> Any:
     return own
 
 
+def silence(pipeline: Pipeline) -> None:
+    """Set `verbose` to 0 in all steps that have it."""
+    loud = [name for name in pipeline.get_params() if name.endswith("__verbose")]
+    pipeline.set_params(**dict.fromkeys(loud, 0))
+
+
 class GivenMore:
     """The last step during a fit: itself, but given what depends on the steps before it.
 

@@ -30,6 +30,13 @@ REMEDY = (
 ALREADY_LOGARITHMS = (
     "X looks log-normalized already, and LogNormalizer takes logarithms again. " + REMEDY + "."
 )
+FRACTIONS = (
+    "X holds fractions, and LogNormalizer takes counts. Pass them, which an AnnData often has as "
+    'layer="counts" or layer="raw"; counts that were corrected for something may be rounded by '
+    "np.rint."
+)
+# What `fit` says of values that are no counts.
+NOT_COUNTS = (ALREADY_LOGARITHMS, FRACTIONS)
 LOGARITHMS_IN_QUERY = (
     "X looks log-normalized, but the reference was not, so that predictions are less accurate. "
     + REMEDY
@@ -147,7 +154,7 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Warns
         -----
         UserWarning
-            If the values look log-normalized already.
+            If the values look log-normalized already, or are fractions.
         """
         counts, sizes = self._counts_and_sizes(X)
         target_sum = self.target_sum
@@ -163,6 +170,8 @@ class LogNormalizer(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.input_kind_ = kind_of_values(counts)
         if self.input_kind_ == "logarithms":
             warn(ALREADY_LOGARITHMS)
+        elif self.input_kind_ == "fractions":
+            warn(FRACTIONS)
         self.target_sum_ = float(target_sum)
         self.gene_shares_: NDArray[np.float64] = totals / (totals.sum() or 1.0)
         return self

@@ -73,6 +73,8 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         there is any and the CPU otherwise. None is the CPU.
     random_state : int, RandomState instance or None, default=None
         Seed of random starts and samples.
+    verbose : int, default=0
+        1 shows the passes over the pairs and the stress on a progress bar, for each start.
 
     Attributes
     ----------
@@ -143,6 +145,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         method: str = "auto",
         device: str | None = None,
         random_state: int | np.random.RandomState | None = None,
+        verbose: int = 0,
     ) -> None:
         self.n_components = n_components
         self.dissimilarity = dissimilarity
@@ -157,6 +160,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
         self.method = method
         self.device = device
         self.random_state = random_state
+        self.verbose = verbose
 
     def fit(
         self, X: ArrayLike, y: Any = None, *, anchors: Anchors = None, weights: Any = None
@@ -234,6 +238,7 @@ class AnchoredMDS(ClassNamePrefixFeaturesOutMixin, BaseEstimator):
             method=self.method,
             device=self.device,
             random_state=self.random_state,
+            verbose=self.verbose,
         )
         # Last, so that a call that raises leaves no learned attribute behind.
         validate_data(self, X, skip_check_array=True)

@@ -20,6 +20,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ._pairs import BlockPairs, EdgePairs
 
@@ -152,6 +153,7 @@ def majorize(
     max_iter: int = 300,
     eps: float = 1e-5,
     accelerate: bool = True,
+    verbose: bool = False,
 ) -> Solution:
     """Run Guttman steps until the stress stops falling.
 
@@ -171,6 +173,8 @@ def majorize(
         twice in a row.
     accelerate : bool, default=True
         Use momentum.
+    verbose : bool, default=False
+        Whether a bar shows the passes and the stress.
 
     Returns
     -------
@@ -182,6 +186,7 @@ def majorize(
     floor = _rounding_floor(majorizer, points)
     momentum = 1.0
     last: Tensor | None = None
+    bar = tqdm(total=max_iter, desc="SMACOF", unit="pass", disable=not verbose)
     while n_iter < max_iter and stress > floor:
         image = majorizer.step(points, product)
         proposal = image
@@ -202,9 +207,12 @@ def majorize(
         quiet = quiet + 1 if stress - new_stress <= eps * stress else 0
         points, stress, product, last = proposal, new_stress, new_product, image
         history.append(stress)
+        bar.set_postfix_str(f"stress {stress:.4g}", refresh=False)
+        bar.update(n_iter - bar.n)
         logger.debug("pass %d of at most %d: stress %.6g", n_iter, max_iter, stress)
         if quiet >= (2 if accelerate else 1):
             break
+    bar.close()
     logger.info("%d passes over the pairs, stress %.6g", n_iter, stress)
     return Solution(points, history, n_iter)
 
@@ -216,6 +224,7 @@ def majorize_twice(
     *,
     max_iter: int = 300,
     eps: float = 1e-5,
+    verbose: bool = False,
 ) -> Solution:
     """Run `majorize` on the same problem in float32 first, until progress there is slow.
 
@@ -223,15 +232,23 @@ def majorize_twice(
     decide on convergence. Float32 passes whose result is not used do not count.
     """
     if max_iter - 2 < _FEW_STEPS:
-        return majorize(majorizer, points, max_iter=max_iter, eps=eps)
+        return majorize(majorizer, points, max_iter=max_iter, eps=eps, verbose=verbose)
     found, history, spent = majorize(
-        rough, points.float(), max_iter=max_iter - 2, eps=max(eps, _ROUGH_EPS)
+        rough,
+        points.float(),
+        max_iter=max_iter - 2,
+        eps=max(eps, _ROUGH_EPS),
+        verbose=verbose,
     )
     if len(history) <= _FEW_STEPS:
         # The start is close to the answer: rounding it to float32 would move it away.
-        return majorize(majorizer, points, max_iter=max_iter, eps=eps)
+        return majorize(majorizer, points, max_iter=max_iter, eps=eps, verbose=verbose)
     points, fine, n_iter = majorize(
-        majorizer, found.to(points.dtype), max_iter=max_iter - spent - 1, eps=eps
+        majorizer,
+        found.to(points.dtype),
+        max_iter=max_iter - spent - 1,
+        eps=eps,
+        verbose=verbose,
     )
     # The two precisions differ by rounding in the stress of the point where they meet. Leaving
     # out lower values keeps the history falling.

@@ -35,6 +35,7 @@ PARAMETER_CONSTRAINTS = {
     "method": [StrOptions({"auto", "exact", "stochastic"})],
     "device": [str, None],
     "random_state": ["random_state"],
+    "verbose": ["verbose"],
 }
 
 
@@ -165,6 +166,7 @@ def anchored_smacof(
     method: str = "auto",
     device: str | None = None,
     random_state: int | np.random.RandomState | None = None,
+    verbose: int = 0,
 ) -> SmacofResult:
     r"""Metric multidimensional scaling in which some positions may be known.
 
@@ -232,6 +234,8 @@ def anchored_smacof(
         there is any and the CPU otherwise. None is the CPU.
     random_state : int, RandomState instance or None, default=None
         Seed of random starts and samples.
+    verbose : int, default=0
+        1 shows the passes over the pairs and the stress on a progress bar, for each start.
 
     Returns
     -------
@@ -297,7 +301,14 @@ def anchored_smacof(
 
     if method == "stochastic" or (method == "auto" and problem.is_large(MAX_EXACT)):
         solution = solve_by_sampling(
-            problem, given, rng, n_init=n_init, max_iter=max_iter, eps=eps, accelerate=accelerate
+            problem,
+            given,
+            rng,
+            n_init=n_init,
+            max_iter=max_iter,
+            eps=eps,
+            accelerate=accelerate,
+            verbose=bool(verbose),
         )
         return _result(problem, solution)
 
@@ -305,9 +316,10 @@ def anchored_smacof(
     rough = problem.rough_majorizer() if accelerate else None
 
     def solve(start: Tensor) -> Solution:
+        limits: dict[str, Any] = {"max_iter": max_iter, "eps": eps, "verbose": bool(verbose)}
         if rough is not None:
-            return majorize_twice(rough, majorizer, start, max_iter=max_iter, eps=eps)
-        return majorize(majorizer, start, max_iter=max_iter, eps=eps, accelerate=accelerate)
+            return majorize_twice(rough, majorizer, start, **limits)
+        return majorize(majorizer, start, accelerate=accelerate, **limits)
 
     solution = solve_from_starts(problem, majorizer, given, rng, n_init=n_init, solve=solve)
     return _result(problem, solution, constant=problem.fixed_stress(majorizer))

@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from tqdm.auto import tqdm
 
 from ._majorize import Solution, majorize
 from ._multilateration import place_roughly
@@ -39,6 +40,7 @@ def solve_by_sampling(
     max_iter: int,
     eps: float,
     accelerate: bool,
+    verbose: bool,
 ) -> Solution:
     """Solve a problem of latents with unit weights.
 
@@ -52,13 +54,15 @@ def solve_by_sampling(
     """
     dissimilarities = problem.latent_dissimilarities()
     if isinstance(init, str):
-        points = _landmark_start(problem, dissimilarities, init, rng, n_init, eps, accelerate)
+        points = _landmark_start(
+            problem, dissimilarities, init, rng, n_init, eps, accelerate, verbose
+        )
     else:
         points = problem.tensor(problem.arrange(init))
     points = torch.cat([points, problem.fixed])
     n_epochs = min(max_iter, N_EPOCHS)
     history = []
-    for epoch in range(n_epochs + 1):
+    for epoch in tqdm(range(n_epochs + 1), "SMACOF", unit="epoch", disable=not verbose):
         rate = 2.0 / (epoch + 2.0) if epoch < n_epochs else 0.0
         history.append(_epoch(problem, dissimilarities, points, rate, rng))
     return Solution(points[: problem.n_moving], history, n_epochs)
@@ -72,6 +76,7 @@ def _landmark_start(
     n_init: int,
     eps: float,
     accelerate: bool,
+    verbose: bool,
 ) -> Tensor:
     """Solve a sample of the rows exactly and place the others by it."""
     n_free = problem.n_free
@@ -85,7 +90,7 @@ def _landmark_start(
     majorizer = small.majorizer()
 
     def solve(start: Tensor) -> Solution:
-        return majorize(majorizer, start, eps=eps, accelerate=accelerate)
+        return majorize(majorizer, start, eps=eps, accelerate=accelerate, verbose=verbose)
 
     found = solve_from_starts(small, majorizer, init, rng, n_init=n_init, solve=solve).points
     landmarks = torch.cat([found, small.fixed]) + problem.tensor(small.shift - problem.shift)
