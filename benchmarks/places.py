@@ -1,6 +1,6 @@
 """Where may a cell have been? Probabilities of places, beside simpler ones.
 
-    python -m benchmarks.places [DATA] [-o places.json] [--seeds 1]
+    python -m benchmarks.places [DATA] [-o places.json] [--seeds 1] [--known 0 5 20 50]
 
 For each task and method, over the places of the reference: the log score of the true positions,
 in nats above a uniform guess; the share of cells inside the regions of 50, 80 and 95 %; the area
@@ -12,6 +12,10 @@ cells; and the places of the nearest cells in components, smoothed. The last two
 or number of cells and width, that would have been best on the very cells that are placed. Where
 the query is another section, whose frame nobody knows, true positions are moved rigidly onto the
 predicted ones.
+
+With `--known`, that percentage of the query's cells is known, random ones, and passed as anchors;
+the others are measured. The normal distribution is then around `predict(anchors=)`, and `alone` is
+`predict_places` without the anchors, moved into their frame.
 """
 
 import numpy as np
@@ -35,6 +39,7 @@ from ._common.machine import threads
 from ._common.store import Store, fingerprint
 from ._common.tables import mean_and_spread, plus_minus, table
 from ._common.tasks import find_tasks
+from .imputation import choose_anchors
 
 TASKS = (
     "hippo1 random",
@@ -48,6 +53,8 @@ TASKS = (
 )
 LEVELS = (0.5, 0.8, 0.95)
 WIDTHS = np.geomspace(0.05, 1.5, 16)
+# Fewest cells that are known, so that they tell the frame.
+FEWEST_KNOWN = 4
 NEIGHBORS, SMOOTHING = (20, 50, 100), (1.0, 2.0, 4.0)
 
 
@@ -83,9 +90,8 @@ def scores(places, true, spacing, region=0.8):
     }
 
 
-def measure(split, seed):
+def measure(split, model):
     """Scores of every method on one split."""
-    model = make_spatial_pipeline(random_state=seed).fit(split.X, split.coords)
     placed, true = model.predict(split.query_X), split.query_coords
     if split.new_section:
         true = procrustes_align(true, placed, scaling=False).transform(true)
@@ -107,35 +113,88 @@ def measure(split, seed):
     }
 
 
+def measure_known(split, model, seed, percent):
+    """Scores of the cells that are not known, where a percentage of the query's cells is."""
+    X, true = split.query_X, split.query_coords
+    n_known = max(FEWEST_KNOWN, round(percent / 100 * len(true)))
+    known = choose_anchors(true, n_known, "random", np.random.default_rng(seed))
+    others = np.setdiff1d(np.arange(len(true)), known)
+    anchors = (known, true[known])
+    untold = model.predict_places(X)
+    pose = procrustes_align(model.predict(X)[known], true[known])
+    placed = model.predict(X, anchors=anchors)[others]
+    told = model.predict_places(X, anchors=anchors)
+    size = split.coords.std() * pose.scale
+    candidates = {
+        "predict_places": [told],
+        "normal": [around(placed, width * size, told.locations) for width in WIDTHS],
+        "alone": [
+            PlaceDistribution(
+                untold.probabilities, pose.transform(untold.locations), untold.tolerance
+            )
+        ],
+    }
+    spacing, true = spot_spacing(true), true[others]
+    found = {}
+    for method, distributions in candidates.items():
+        of_others = [
+            places
+            if len(places) == len(others)
+            else PlaceDistribution(
+                places.probabilities[others], places.locations, places.tolerance
+            )
+            for places in distributions
+        ]
+        best = max(of_others, key=lambda places: place_log_score(true, places))
+        found[method] = scores(best, true, spacing)
+    return found
+
+
 def as_table(records):
     """Means over the seeds, a row for each task and method."""
     groups = {}
     for record in records:
         for method, measured in record["measured"].items():
-            groups.setdefault((record["task"], method), []).append(measured)
+            groups.setdefault((record["task"], record["known"], method), []).append(measured)
     head = list(next(iter(groups.values()))[0]) if groups else []
     rows = [
-        [task, method, *(plus_minus(mean_and_spread([r[n] for r in runs]), 2) for n in head)]
-        for (task, method), runs in groups.items()
+        [
+            task,
+            f"{known:g} %",
+            method,
+            *(plus_minus(mean_and_spread([r[n] for r in runs]), 2) for n in head),
+        ]
+        for (task, known, method), runs in groups.items()
     ]
-    return table(["task", "method", *head], rows)
+    return table(["task", "known", "method", *head], rows)
 
 
 @threads(1)
 def main(argv=None):
     arguments = parser("places", __doc__, seeds=1)
     arguments.add_argument("--tasks", nargs="+", default=TASKS, help="in their place")
+    arguments.add_argument(
+        "--known", nargs="+", type=float, default=[0], help="percentages of the query's cells"
+    )
     args = arguments.parse_args(argv)
     config = fingerprint(make_spatial_pipeline(), LEVELS)
-    results = Store(args.output, key=("task", "seed"), config=lambda _: config)
+    results = Store(args.output, key=("task", "known", "seed"), config=lambda _: config)
     folder = Folder(args.data)
     for task in find_tasks(args.tasks, folder.files):
-        wanted = [{"task": task.label, "seed": seed} for seed in range(args.seeds)]
-        for key in results.missing(wanted, args.redo):
-            split = next(iter(folder.splits(task, key["seed"])))
-            found = measure(split, key["seed"])
-            log(f"{key} {found}")
-            results.add(key | {"measured": found})
+        for seed in range(args.seeds):
+            wanted = [{"task": task.label, "known": known, "seed": seed} for known in args.known]
+            missing = results.missing(wanted, args.redo)
+            if not missing:
+                continue
+            split = next(iter(folder.splits(task, seed)))
+            model = make_spatial_pipeline(random_state=seed).fit(split.X, split.coords)
+            for key in missing:
+                known = key["known"]
+                found = (
+                    measure_known(split, model, seed, known) if known else measure(split, model)
+                )
+                log(f"{key} {found}")
+                results.add(key | {"measured": found})
     print(as_table(results))
 
 

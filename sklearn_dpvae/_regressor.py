@@ -25,6 +25,7 @@ from sklearn.utils.validation import _get_feature_names, check_is_fitted, valida
 from ._fitted.adaptation import Adaptation, TunedMap
 from ._fitted.fitting import fit_reference
 from ._fitted.frames import SectionFrames
+from ._fitted.known_cells import KnownCells, radii_told_by
 from ._fitted.model import FittedModel
 from ._fitted.placement import PLACEMENTS, Placement, make_placement
 from ._fitted.reference import (
@@ -620,45 +621,41 @@ class DPVAESpatialRegressor(
         if penalty is not None and not (isinstance(penalty, Real) and 0 < penalty < np.inf):
             raise ValueError(f"penalty must be None or a number above 0, got {penalty!r}.")
         checked, fitted = self._check_query(X), self.fitted_
-        coords, latents, disagreement, told = self._answer(
-            checked,
-            sections,
-            anchors,
-            adapt,
-            covariates,
+        coords, latents, disagreement = fitted.answer(
+            checked, self.placement_, sections, by_places=self._by_places
+        )
+        known = self._learn_from(checked, latents, coords, sections, anchors, adapt, covariates)
+        coords = fitted.hold(
+            latents,
+            coords,
+            known,
             penalty=penalty,
             underdetermined=underdetermined,
+            verbose=bool(self.verbose),
         )
         placed = coords[:, 0] if fitted.one_dimensional else coords
         if not return_std:
             return placed
         n_dims = coords.shape[1]
         std = fitted.error_model.std(latents, disagreement, checked, n_dims)
+        told = radii_told_by(known, len(coords), 0.5)
         return placed, np.where(np.isnan(told), std, std_of_half(told, n_dims))
 
-    def _answer(
+    def _learn_from(
         self,
         checked: Any,
+        latents: NDArray[np.float64],
+        start: NDArray[np.float64],
         sections: ArrayLike | None,
-        anchors: ArrayLike | None,
+        anchors: Any,
         adapt: Any,
         covariates: ArrayLike | None,
-        **how: Any,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
-        """Positions, latents, disagreement, and radii by the anchors: NaN where they tell none.
-
-        `how` goes to `FittedModel.impute`.
-        """
-        coords, latents, disagreement = self.fitted_.answer(
-            checked, self.placement_, sections, by_places=self._by_places
-        )
-        told = np.full(len(coords), np.nan)
-        if anchors is not None:
-            adaptation = self._adaptation(adapt, covariates, len(coords))
-            coords, told = self.fitted_.impute(
-                checked, latents, coords, anchors, sections, adaptation=adaptation, **how
-            )
-        return coords, latents, disagreement, told
+    ) -> list[KnownCells]:
+        """What anchors teach, for each section that has some; nothing where there are none."""
+        if anchors is None:
+            return []
+        adaptation = self._adaptation(adapt, covariates, len(start))
+        return self.fitted_.learn_from(checked, latents, start, anchors, sections, adaptation)
 
     def _adaptation(
         self, adapt: Any, covariates: ArrayLike | None, n_samples: int
@@ -800,8 +797,8 @@ class DPVAESpatialRegressor(
         check_is_fitted(self)
         check_level(level)
         _check_adapt(adapt)
-        known = self.fitted_.error_model
-        if not known.knows_new_cells and known.calibrated_on == "training":
+        errors = self.fitted_.error_model
+        if not errors.knows_new_cells and errors.calibrated_on == "training":
             warn(
                 "the networks were trained on every cell of the reference, so that errors of new "
                 "cells are not known and radii are too small. Call calibrate with located cells, "
@@ -811,10 +808,12 @@ class DPVAESpatialRegressor(
         if anchors is None:
             latents, disagreement = fitted.encode(checked)
             return fitted.error_model.radius(latents, disagreement, checked, level)
-        _, latents, disagreement, told = self._answer(
-            checked, sections, anchors, adapt, covariates, underdetermined="allow", level=level
+        coords, latents, disagreement = fitted.answer(
+            checked, self.placement_, sections, by_places=self._by_places
         )
+        known = self._learn_from(checked, latents, coords, sections, anchors, adapt, covariates)
         radius = fitted.error_model.radius(latents, disagreement, checked, level)
+        told = radii_told_by(known, len(coords), level)
         return np.where(np.isnan(told), radius, told)
 
     def predict_places(
@@ -822,6 +821,9 @@ class DPVAESpatialRegressor(
         X: ArrayLike,
         *,
         locations: ArrayLike | None = None,
+        anchors: Any = None,
+        adapt: Literal["auto"] | bool = "auto",
+        covariates: ArrayLike | None = None,
         sections: ArrayLike | None = None,
         tolerance: float = 0.001,
     ) -> PlaceDistribution:
@@ -837,7 +839,10 @@ class DPVAESpatialRegressor(
         locations : array-like of shape (n_locations, n_dims), default=None
             Places to choose from, in the frame of the answers: bins, spots, a grid. None are
             those of the reference's cells in the section that a row is answered in; of 2,000
-            cells at most.
+            cells at most. With `anchors`, these are in their frame, and anchors are places, too.
+        anchors, adapt, covariates
+            As in `predict`. Anchors are cells whose places are known: each is at its own for sure.
+            Where they teach, they also tell how much each kind of evidence counts.
         sections : array-like of shape (n_cells,), default=None
             Section of each row, see `predict`.
         tolerance : float, default=0.001
@@ -852,8 +857,8 @@ class DPVAESpatialRegressor(
         Raises
         ------
         ValueError
-            If features differ from those of the fit, or `locations` has another number of
-            dimensions than the positions.
+            If features differ from those of the fit, `locations` has another number of
+            dimensions than the positions, or anchors are not as `predict` takes them.
 
         See Also
         --------
@@ -882,20 +887,29 @@ class DPVAESpatialRegressor(
         ((50, 2), (50,))
         """
         check_is_fitted(self)
-        checked = self._check_query(X)
+        _check_adapt(adapt)
+        checked, fitted = self._check_query(X), self.fitted_
         if not isinstance(tolerance, Real) or not 0 <= tolerance < 0.5:
             raise ValueError(f"tolerance must be at least 0 and below 0.5, got {tolerance!r}.")
         where = None
         if locations is not None:
             where = check_coords(locations, name="locations")
-            n_dims = self.fitted_.frames.n_dims
+            n_dims = fitted.frames.n_dims
             if where.shape[1] != n_dims:
                 raise ValueError(
                     f"locations has {where.shape[1]} dimension(s) but positions have {n_dims}. "
                     "Pass places in the frame of the answers."
                 )
-        return self.fitted_.distribution(
-            checked, self.placement_, sections, where, float(tolerance)
+        known = []
+        if anchors is not None:
+            coords, latents, _ = fitted.answer(
+                checked, self.placement_, sections, by_places=self._by_places
+            )
+            known = self._learn_from(
+                checked, latents, coords, sections, anchors, adapt, covariates
+            )
+        return fitted.distribution(
+            checked, self.placement_, sections, where, float(tolerance), known
         )
 
     def score(

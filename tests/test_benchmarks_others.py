@@ -387,6 +387,18 @@ def test_places_benchmark(folder, tmp_path, monkeypatch, capsys):
     assert rows[0]["95 %"] == f"{within['predict_places']['95 %']:.2f} ± 0.00"
 
 
+def test_places_benchmark_where_some_cells_are_known(folder, tmp_path, monkeypatch, capsys):
+    quick(places, monkeypatch, n_estimators=2, max_epochs=20)
+    output = tmp_path / "places.json"
+    task = "pair:section_1 > section_2"
+    places.main([str(folder), "-o", str(output), "--tasks", task, "--known", "5", "50"])
+    few, many = (record["measured"]["predict_places"] for record in read(output))
+    assert many["log score"] > few["log score"]
+    [rows] = tables(capsys.readouterr().out)
+    assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "alone"]
+    assert [row["known"] for row in rows] == 3 * ["5 %"] + 3 * ["50 %"]
+
+
 def test_imputation_benchmark(folder, tmp_path, monkeypatch, capsys):
     quick(imputation, monkeypatch, n_estimators=2, max_epochs=20)
     output = tmp_path / "imputation.json"

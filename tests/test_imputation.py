@@ -9,10 +9,13 @@ from read_only import read_only
 from scipy.spatial import procrustes
 
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
+from sklearn_dpvae._fitted import adaptation, place_model
 from sklearn_dpvae._fitted.frames import SectionFrame, SectionFrames
 from sklearn_dpvae._fitted.placement import place_with_anchors
 from sklearn_dpvae.datasets import make_tissue
+from sklearn_dpvae.metrics import place_log_score
 from sklearn_dpvae.pipeline._query_components import query_components
+from sklearn_dpvae.places import PlaceDistribution
 from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
 
 
@@ -343,3 +346,102 @@ def test_a_pipeline_tells_what_the_query_says_by_itself():
         features = step.transform(features)
     by_hand = pipe[-1].predict(features, covariates=found, **given)
     np.testing.assert_allclose(pipe.predict(X, **given), by_hand)
+
+
+def test_places_of_anchors_are_their_own_and_those_of_others_are_in_their_frame(fitted):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 5)
+    rest = np.setdiff1d(np.arange(len(X)), known)
+    before = deepcopy(model)
+    places = model.predict_places(X, anchors=(known, coords[known]))
+    np.testing.assert_allclose(places.mean()[known], coords[known])
+    np.testing.assert_array_equal(np.diff(places.probabilities.indptr)[known], 1)
+    # The query has a frame of its own: without anchors, the answer is in that of the reference.
+    middle = np.linalg.norm(coords - coords.mean(axis=0), axis=1).mean()
+    told = np.linalg.norm(places.mean() - coords, axis=1)[rest].mean()
+    untold = np.linalg.norm(model.predict_places(X).mean() - coords, axis=1)[rest].mean()
+    assert told < 0.7 * middle < untold
+    again = model.predict_places(X, anchors=(known, coords[known]))
+    assert (places.probabilities != again.probabilities).nnz == 0
+    np.testing.assert_array_equal(model.predict(X), before.predict(X))
+
+
+def test_places_with_anchors_move_turn_and_grow_with_them(fitted):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 8)
+    turned = 3.0 * coords @ np.array([[0.0, -1.0], [1.0, 0.0]]) + 100.0
+    here, there = (
+        model.predict_places(X, anchors=(known, frame[known]), adapt=False)
+        for frame in (coords, turned)
+    )
+    np.testing.assert_allclose(
+        here.probabilities.toarray(), there.probabilities.toarray(), atol=1e-6
+    )
+    moved = 3.0 * here.locations @ np.array([[0.0, -1.0], [1.0, 0.0]]) + 100.0
+    np.testing.assert_allclose(there.locations, moved, rtol=1e-6)
+
+
+def test_many_anchors_teach_where_the_others_may_be(fitted):
+    model, X, coords = fitted
+    rest = np.arange(1, len(X), 2)
+    scores = []
+    for known in (np.arange(0, len(X), 20), np.arange(0, len(X), 2)):
+        places = model.predict_places(X, anchors=(known, coords[known]), locations=coords)
+        others = PlaceDistribution(places.probabilities[rest], coords, places.tolerance)
+        scores.append(place_log_score(coords[rest], others))
+    assert scores[1] > scores[0] > 0
+
+
+@pytest.mark.parametrize("n_known", [1, 3, 8])
+def test_few_anchors_tell_the_frame_of_places(fitted, n_known):
+    model, X, coords = fitted
+    known = np.arange(n_known)
+    places = model.predict_places(X, anchors=(known, coords[known] + 500.0))
+    assert np.isfinite(places.locations).all()
+    np.testing.assert_allclose(places.mean()[known], coords[known] + 500.0)
+
+
+def test_each_section_has_places_of_its_own(fitted):
+    model, X, coords = fitted
+    labels = np.where(np.arange(len(X)) % 2, "a", "b")
+    known = np.flatnonzero(labels == "a")[:20]
+    places = model.predict_places(X, anchors=(known, coords[known]), sections=labels)
+    rows = labels == "a"
+    alone = model.predict_places(X[rows], anchors=(np.arange(20), coords[known]))
+    np.testing.assert_allclose(places.mean()[rows], alone.mean(), rtol=1e-6)
+    without = model.predict_places(X[~rows])
+    np.testing.assert_allclose(places.mean()[~rows], without.mean())
+    np.testing.assert_allclose(places.area(0.8)[~rows], without.area(0.8))
+
+
+def test_places_of_more_anchors_than_the_evidence_holds(fitted, monkeypatch):
+    model, X, coords = fitted
+    for module in (adaptation, place_model):
+        monkeypatch.setattr(module, "MAX_ANCHORS", 25)
+    known = np.arange(60)
+    n_reference = len(model.predict_places(X).locations)
+    for adapt in ("auto", False):
+        places = model.predict_places(X, anchors=(known, coords[known]), adapt=adapt)
+        assert len(places.locations) == n_reference + 25
+        off = np.linalg.norm(places.mean()[known] - coords[known], axis=1)
+        assert np.sum(off < 1e-9) >= 25
+        assert off.max() < np.ptp(coords, axis=0).max() / 4
+
+
+def test_places_with_anchors_through_the_pipeline():
+    tissue = make_tissue(300, 60, random_state=0)
+    pipe = make_spatial_pipeline(max_epochs=10, random_state=0, n_calibration_folds=None)
+    pipe.fit(tissue.X[:200], tissue.coords[:200])
+    known, query = np.arange(40), tissue.X[200:]
+    coords = tissue.coords[200:]
+    given = np.full_like(coords, np.nan)
+    given[known] = coords[known]
+    places = pipe.predict_places(query, anchors=given)
+    np.testing.assert_allclose(places.mean()[known], coords[known])
+    logs = pipe[0].transform(query)
+    by_hand = pipe[-1].predict_places(
+        pipe[:-1].transform(query), anchors=given, covariates=query_components(logs)
+    )
+    np.testing.assert_allclose(places.mean(), by_hand.mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match="adapt=True, but 3 anchor"):
+        pipe.predict_places(query, anchors=(range(3), coords[:3]), adapt=True)

@@ -38,13 +38,19 @@ class AdaptedMap:
         Of all cells. Anchors are where the map sees them, not where they are.
     spread : ndarray of shape (n_cells,)
         How sure the field of residuals is of each cell, up to a factor.
-    ratios : ndarray of shape (n_anchors,)
+    ratios : ndarray of shape (n_left_out,)
         Errors of the anchors, each predicted without itself, over their spread; sorted.
+    left_out : ndarray of shape (n_left_out,)
+        Which anchors these are, by their number.
+    as_new : ndarray of shape (n_left_out, n_dims)
+        Their positions, each predicted without itself.
     """
 
     coords: Array
     spread: Array
     ratios: Array
+    left_out: NDArray[np.intp]
+    as_new: Array
 
     def radius(self, level: float) -> Array:
         """Distance that the error of each cell stays within, with probability `level`."""
@@ -171,12 +177,12 @@ def adapt_map(
     rows, as_new = rows[kept], as_new[kept]
     residuals = known[rows] - as_new
     if not residuals.any():
-        return AdaptedMap(base, np.zeros(len(base)), np.ones(1))
+        return AdaptedMap(base, np.zeros(len(base)), np.ones(1), rows, as_new)
     field = ResidualField.fit((as_new, *(view[indices[rows]] for view in views)), residuals, rng)
     correction, variance = field.predict((base, *views))
     errors, own_variance = field.left_out()
     ratios = np.sort(np.linalg.norm(errors, axis=1) / np.sqrt(own_variance))
-    return AdaptedMap(base + correction, np.sqrt(variance), ratios)
+    return AdaptedMap(base + correction, np.sqrt(variance), ratios, rows, known[rows] - errors)
 
 
 def _share_of_second(first: Array, second: Array) -> float:

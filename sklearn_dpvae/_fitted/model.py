@@ -1,8 +1,10 @@
 """The fitted model: a value that knows how to answer.
 
-Imports the encoding, the frames, the placements, the error model and the model of places.
+Imports the encoding, the frames, the placements, the known cells, the error model and the model of
+places.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -23,6 +25,7 @@ from .encoding import (
     sample_members,
 )
 from .frames import SectionFrames
+from .known_cells import KnownCells
 from .place_model import PlaceModel, PlaceTable
 from .placement import Placement, hold_anchors, place_with_anchors
 from .uncertainty import ErrorModel
@@ -199,76 +202,85 @@ class FittedModel(Value):
             placed = self.places.positions(*seen)
         return placed, latents, disagreement
 
-    def impute(
+    def learn_from(
         self,
         X: Matrix,
         latents: NDArray[np.float64],
         start: NDArray[np.float64],
         anchors: Any,
         sections: ArrayLike | None = None,
-        *,
         adaptation: Adaptation | None = None,
-        penalty: float | None = None,
-        underdetermined: str = "error",
-        level: float = 0.5,
-    ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        """Positions given some of them, solved for each section that has known ones.
+    ) -> list[KnownCells]:
+        """What known positions teach, for each section that has any.
 
         Parameters
         ----------
         X : ndarray or CSR matrix of shape (n_cells, n_features)
         latents : ndarray of shape (n_cells, n_components)
         start : ndarray of shape (n_cells, n_dims)
-            What `place` says.
+            What `answer` says.
         anchors : tuple (indices, coords), or array-like with NaN rows
         sections : array-like of shape (n_cells,), optional
         adaptation : Adaptation, optional
             How to learn from the known ones.
-        penalty : float, optional
-        underdetermined : {"error", "allow"}
-            See `hold_anchors`.
-        level : float, default=0.5
-            Probability that a radius is to hold the true position with.
-
-        Returns
-        -------
-        coords : ndarray of shape (n_cells, n_dims)
-            Sections without known positions stay at `start`.
-        radius : ndarray of shape (n_cells,)
-            0 for known positions, and NaN where they have not told it.
         """
-        indices, known = check_anchors(anchors, *start.shape)
-        coords, radius = start.copy(), np.full(len(start), np.nan)
-        for frame, rows in self.frames.by_rows(sections, len(coords)):
+        indices, coords = check_anchors(anchors, *start.shape)
+        known = []
+        for frame, rows in self.frames.by_rows(sections, len(start)):
             here = np.isin(indices, rows)
             if not here.any():
                 continue
-            own = np.searchsorted(rows, indices[here]), known[here].astype(np.float64)
+            own = np.searchsorted(rows, indices[here]), coords[here].astype(np.float64)
+            adapted = None
             if adaptation is not None and adaptation.learns_from(own[1]):
                 adapted = adaptation.of_section(X, latents, start, rows, own, self.seed)
-                radius[rows] = adapted.radius(level)
+            known.append(KnownCells(frame, rows, *own, adapted))
+        return known
+
+    def hold(
+        self,
+        latents: NDArray[np.float64],
+        start: NDArray[np.float64],
+        known: Sequence[KnownCells],
+        *,
+        penalty: float | None = None,
+        underdetermined: str = "error",
+        verbose: bool = False,
+    ) -> NDArray[np.float64]:
+        """Positions given some of them, solved for each section that has known ones.
+
+        Parameters
+        ----------
+        latents : ndarray of shape (n_cells, n_components)
+        start : ndarray of shape (n_cells, n_dims)
+            What `answer` says. Sections without known positions stay there.
+        known : sequence of KnownCells
+        penalty : float, optional
+        underdetermined : {"error", "allow"}
+        verbose : bool, default=False
+            See `hold_anchors`.
+
+        Returns
+        -------
+        ndarray of shape (n_cells, n_dims)
+        """
+        coords = start.copy()
+        how: dict[str, Any] = {
+            "penalty": penalty,
+            "underdetermined": underdetermined,
+            "seed": self.seed,
+            "verbose": verbose,
+        }
+        for section in known:
+            rows, adapted = section.rows, section.adapted
+            own = section.indices, section.coords
+            if adapted is not None:
                 # The corrected map is what latents would be of networks that know the section.
-                coords[rows] = hold_anchors(
-                    adapted.coords,
-                    adapted.coords,
-                    1.0,
-                    own,
-                    penalty=penalty,
-                    underdetermined=underdetermined,
-                    seed=self.seed,
-                )
+                coords[rows] = hold_anchors(adapted.coords, adapted.coords, 1.0, own, **how)
             else:
-                coords[rows] = place_with_anchors(
-                    latents[rows],
-                    start[rows],
-                    frame.scale(default=self.scale),
-                    own,
-                    penalty=penalty,
-                    underdetermined=underdetermined,
-                    seed=self.seed,
-                )
-        radius[indices] = 0.0
-        return coords, radius
+                scale = section.frame.scale(default=self.scale)
+                coords[rows] = place_with_anchors(latents[rows], start[rows], scale, own, **how)
+        return coords
 
     def distribution(
         self,
@@ -277,6 +289,7 @@ class FittedModel(Value):
         sections: ArrayLike | None,
         locations: NDArray[np.float64] | None,
         tolerance: float,
+        known: Sequence[KnownCells] = (),
     ) -> PlaceDistribution:
         """Where cells may be.
 
@@ -288,6 +301,8 @@ class FittedModel(Value):
         locations : ndarray of shape (n_locations, n_dims), optional
         tolerance : float
             See `PlaceModel.distribution`.
+        known : sequence of KnownCells
+            Sections of which some cells are known. They are answered in the frame of these.
         """
         if self.places is None:
             raise ValueError(
@@ -297,7 +312,7 @@ class FittedModel(Value):
         latents, disagreement = self.encode(X)
         placed = self.place(latents, placement, sections)
         seen = self._seen_by_places(X, latents, disagreement, placed, sections)
-        return self.places.distribution(*seen, locations, tolerance)
+        return self.places.distribution(*seen, locations, tolerance, known)
 
     def _seen_by_places(
         self,

@@ -1,8 +1,9 @@
 """Where cells may be, by the cells of the reference that a fitted model keeps.
 
-Imports the evidence, the places, the base of values and the type of a matrix.
+Imports the evidence, the known cells, the placements, the places and the base of values.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Self
@@ -14,7 +15,9 @@ from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
 from .._training.reference import Matrix
+from .._utils.matrix import evenly_spaced
 from ..places import PlaceDistribution, spacing_of
+from .adaptation import MAX_ANCHORS
 from .evidence import (
     MIN_CELLS,
     SectionEvidence,
@@ -24,6 +27,8 @@ from .evidence import (
     spatial_medians,
     tempered,
 )
+from .known_cells import KnownCells
+from .placement import pose_of
 from .value import Value
 
 Array = NDArray[np.float64]
@@ -70,6 +75,60 @@ class PlaceTable:
         evidence = self.evidence.copy()
         evidence[-1] /= np.square(scores[self.cells])[:, None]
         return evidence
+
+
+@dataclass(frozen=True, eq=False)
+class _AskedSection:
+    """Cells of a query whose places are asked for, and what tells them.
+
+    Attributes
+    ----------
+    rows : ndarray of shape (n_rows,)
+        Which of the query's cells.
+    evidence : SectionEvidence
+        In the frame of the reference.
+    weights : ndarray of shape (4,)
+        Powers of the kinds of evidence.
+    placed : ndarray of shape (n_rows, n_dims)
+        Predicted positions, in that frame.
+    scores : ndarray of shape (n_rows,)
+        Expected errors of these.
+    places : ndarray of shape (n_places, n_dims)
+        The places of the evidence, in the frame of the answers.
+    place_of : ndarray of shape (n_rows,), optional
+        For cells that are known, which place is theirs; -1 for all others.
+    """
+
+    rows: NDArray[np.intp]
+    evidence: SectionEvidence
+    weights: Array
+    placed: Array
+    scores: Array
+    places: Array
+    place_of: NDArray[np.intp] | None = None
+
+    def probabilities(self, chunk: slice, features: Array) -> Array:
+        """Probability of every place.
+
+        Parameters
+        ----------
+        chunk : slice
+            Of the rows.
+        features : ndarray of shape (n_chunk, n_features)
+            What tells these cells apart.
+
+        Returns
+        -------
+        ndarray of shape (n_chunk, n_places)
+        """
+        evidence = self.evidence.of(features, self.placed[chunk], self.scores[chunk])
+        p = probabilities(evidence, self.weights)
+        if self.place_of is not None:
+            own = self.place_of[chunk]
+            known = np.flatnonzero(own >= 0)
+            p[known] = 0.0
+            p[known, own[known]] = 1.0
+        return p
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,6 +213,7 @@ class PlaceModel(Value):
         codes: NDArray[np.int64],
         locations: Array | None,
         tolerance: float,
+        known: Sequence[KnownCells] = (),
     ) -> PlaceDistribution:
         """Where new cells may be.
 
@@ -167,31 +227,33 @@ class PlaceModel(Value):
         codes : ndarray of shape (n_cells,)
             The section whose frame each cell is answered in.
         locations : ndarray of shape (n_locations, n_dims), optional
-            Places; those of the reference's cells by default.
+            Places; those of the reference's cells by default, and those of known cells.
         tolerance : float
             Probability that may be left out, of each cell.
+        known : sequence of KnownCells
+            Sections of the query of which some cells are known.
         """
-        here = [int(code) for code in np.unique(codes)]
-        moves = {}
-        blocks = []
-        for code in here:
-            coords = self._evidence[code].coords
-            moves[code] = None if locations is None else moved_to(coords, locations)
-            blocks.append(coords)
-        offsets = dict(zip(here, np.cumsum([0, *map(len, blocks)]), strict=False))
-        n_places = sum(map(len, blocks)) if locations is None else len(locations)
-        weights = tempered(self.weights, self.doubt)
+        others = np.ones(len(codes), dtype=bool)
+        for own in known:
+            others[own.rows] = False
+        asked = [
+            self._like_reference(
+                int(code), np.flatnonzero(others & (codes == code)), placed, scores
+            )
+            for code in np.unique(codes[others])
+        ]
+        asked += [self._with_known(k, features, placed, scores, codes) for k in known]
+        offsets = np.cumsum([0, *(len(section.places) for section in asked)])
+        n_places = int(offsets[-1]) if locations is None else len(locations)
         rows, parts = [], []
-        for code in here:
-            own = np.flatnonzero(codes == code)
-            move = moves[code]
-            for chunk in gen_batches(len(own), _ROWS_PER_CHUNK):
-                cells = own[chunk]
-                evidence = self._evidence[code].of(features[cells], placed[cells], scores[cells])
-                p = probabilities(evidence, weights)
+        for section, offset in zip(asked, offsets, strict=False):
+            move = None if locations is None else moved_to(section.places, locations)
+            start = int(offset) if move is None else 0
+            for chunk in gen_batches(len(section.rows), _ROWS_PER_CHUNK):
+                cells = section.rows[chunk]
+                p = section.probabilities(chunk, features[cells])
                 p = p if move is None else np.asarray(p @ move)
                 kept = without_small(p, tolerance)
-                start = 0 if move is not None else offsets[code]
                 parts.append(
                     sp.csr_matrix(
                         (kept.data, kept.indices + start, kept.indptr),
@@ -203,9 +265,68 @@ class PlaceModel(Value):
         together = sp.vstack(parts, format="csr")[order]
         if locations is not None:
             return PlaceDistribution(together, locations, tolerance)
-        places = np.concatenate(blocks)
-        of_places = np.repeat(here, list(map(len, blocks)))
-        return PlaceDistribution(together, places, tolerance, of_places, codes)
+        numbers = np.arange(len(asked))
+        of_cells = np.empty(len(codes), dtype=np.intp)
+        for number, section in enumerate(asked):
+            of_cells[section.rows] = number
+        return PlaceDistribution(
+            together,
+            np.concatenate([section.places for section in asked]),
+            tolerance,
+            np.repeat(numbers, np.diff(offsets)),
+            of_cells,
+        )
+
+    def _like_reference(
+        self, code: int, rows: NDArray[np.intp], placed: Array, scores: Array
+    ) -> "_AskedSection":
+        """Cells of which none is known, in the frame of a section of the reference."""
+        evidence = self._evidence[code]
+        weights = tempered(self.weights, self.doubt)
+        return _AskedSection(rows, evidence, weights, placed[rows], scores[rows], evidence.coords)
+
+    def _with_known(
+        self,
+        known: KnownCells,
+        features: Array,
+        placed: Array,
+        scores: Array,
+        codes: NDArray[np.int64],
+    ) -> "_AskedSection":
+        """Cells of a section of which some are known, in the frame of these.
+
+        Known cells join those of the reference. Where they have taught a map, it tells the
+        predicted position, and the powers are those by which they are found best themselves,
+        each without its own place.
+        """
+        rows, own = known.rows, known.rows[known.indices]
+        reference, adapted = self._evidence[int(codes[rows[0]])], known.adapted
+        pose = pose_of(placed[own], known.coords)
+        there = pose.inverse_transform(known.coords)
+        joined = np.arange(len(own))
+        if len(own) > MAX_ANCHORS:
+            joined = evenly_spaced(len(own), MAX_ANCHORS) if adapted is None else adapted.left_out
+        evidence = SectionEvidence(
+            np.vstack([reference.features, features[own[joined]]]),
+            np.vstack([reference.coords, there[joined]]),
+        )
+        weights = tempered(self.weights, self.doubt)
+        here, expected = placed[rows], scores[rows]
+        if adapted is not None:
+            here = pose.inverse_transform(adapted.coords)
+            expected = adapted.radius(0.5) / pose.scale
+            some = evenly_spaced(len(adapted.left_out), CELLS_FOR_WEIGHTS)
+            left_out = adapted.left_out[some]
+            as_new = pose.inverse_transform(adapted.as_new[some])
+            theirs = len(reference.coords) + np.searchsorted(joined, left_out)
+            table = evidence.of_own(theirs, as_new, expected[known.indices[left_out]])
+            true = nearest_places(there[left_out], evidence.coords, theirs)
+            weights = fit_weights([(table, true)], weights, _STRENGTH_OF_BEFORE)
+        places = np.vstack([pose.transform(reference.coords), known.coords[joined]])
+        nearest = NearestNeighbors(n_neighbors=1).fit(places)
+        place_of = np.full(len(rows), -1)
+        place_of[known.indices] = nearest.kneighbors(known.coords, return_distance=False).ravel()
+        return _AskedSection(rows, evidence, weights, here, expected, places, place_of)
 
     def positions(
         self,

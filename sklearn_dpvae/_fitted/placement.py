@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..metrics import procrustes_align
+from ..metrics import ProcrustesTransform, procrustes_align
 from ..reconstruction._landmarks import place_pointwise
 from ..reconstruction._smacof import anchored_smacof
 from .frames import SectionFrame, varies
@@ -170,10 +170,7 @@ def place_with_anchors(
     indices, coords = anchors
     enough = len(indices) >= 2 * (coords.shape[1] + 1)
     own_scale = enough and varies(coords) and varies(latents[indices])
-    if varies(coords):
-        start = procrustes_align(start[indices], coords).transform(start)
-    else:
-        start = start + (coords[0] - start[indices[0]])
+    start = pose_of(start[indices], coords).transform(start)
     return hold_anchors(
         latents,
         start,
@@ -184,6 +181,22 @@ def place_with_anchors(
         seed=seed,
         verbose=verbose,
     )
+
+
+def pose_of(start: NDArray[np.float64], coords: NDArray[np.float64]) -> ProcrustesTransform:
+    """The similarity that suits known positions best; a shift where they do not tell one.
+
+    Parameters
+    ----------
+    start : ndarray of shape (n_known, n_dims)
+    coords : ndarray of shape (n_known, n_dims)
+    """
+    if varies(coords):
+        similarity = procrustes_align(start, coords)
+        if similarity.scale > 0:
+            return similarity
+    middle, goal = start.mean(axis=0), coords.mean(axis=0)
+    return ProcrustesTransform(np.eye(coords.shape[1]), 1.0, middle, goal, disparity=1.0)
 
 
 def hold_anchors(

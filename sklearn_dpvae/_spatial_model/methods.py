@@ -75,6 +75,8 @@ class FurtherMethods:
         locations: ArrayLike | None = None,
         sections: ArrayLike | None = None,
         gene_ids: ArrayLike | None = None,
+        anchors: Any = None,
+        adapt: Literal["auto"] | bool = "auto",
         min_share: float = MIN_SHARE,
         tolerance: float = 0.001,
     ) -> PlaceDistribution:
@@ -84,7 +86,7 @@ class FurtherMethods:
         ----------
         X : {array-like, sparse matrix} of shape (n_cells, n_query_genes)
             Expression of the query, in memory.
-        genes, sections, gene_ids, min_share
+        genes, sections, gene_ids, anchors, adapt, min_share
             See `answers`.
         locations, tolerance
             See `DPVAESpatialRegressor.predict_places`.
@@ -93,6 +95,7 @@ class FurtherMethods:
         -------
         PlaceDistribution
         """
+        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
         places: PlaceDistribution = self._call(
             "predict_places",
             X,
@@ -102,6 +105,7 @@ class FurtherMethods:
             sections,
             locations=locations,
             tolerance=tolerance,
+            **told,
         )
         return places
 

@@ -346,6 +346,8 @@ def predict_places(
     locations: Any = None,
     layer: str | None = "auto",
     section_key: str | None = "auto",
+    anchors_key: str | None = None,
+    adapt: Literal["auto"] | bool = "auto",
     min_share: float = MIN_SHARE,
     tolerance: float = 0.001,
 ) -> PlaceDistribution:
@@ -360,7 +362,7 @@ def predict_places(
     locations : array-like of shape (n_locations, n_dims), default=None
         Places to choose from, such as ``.obsm["spatial"]`` of the reference; by default those
         of the reference's cells that the model keeps, 2,000 at most.
-    layer, section_key, min_share
+    layer, section_key, anchors_key, adapt, min_share
         See `predict`.
     tolerance : float, default=0.001
         Probability that may be left out of each row, to save memory.
@@ -398,9 +400,16 @@ def predict_places(
     (50, 150)
     """
     model = as_spatial_model(model)
-    X, known, _ = _query(model, _table(adata), layer, section_key)
+    adata = _table(adata)
+    X, known, _ = _query(model, adata, layer, section_key)
     found: PlaceDistribution = model.predict_places(
-        X[:], **known, locations=locations, min_share=min_share, tolerance=tolerance
+        X[:],
+        **known,
+        locations=locations,
+        anchors=_anchors(adata, anchors_key),
+        adapt=adapt,
+        min_share=min_share,
+        tolerance=tolerance,
     )
     return found
 

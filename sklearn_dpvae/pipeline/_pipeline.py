@@ -421,6 +421,8 @@ class SpatialPipeline(Pipeline):
         X: Any,
         *,
         locations: ArrayLike | None = None,
+        anchors: Any = None,
+        adapt: Literal["auto"] | bool = "auto",
         sections: ArrayLike | None = None,
         genes: ArrayLike | None = None,
         missing_genes: ArrayLike | None = None,
@@ -433,7 +435,7 @@ class SpatialPipeline(Pipeline):
         ----------
         X, sections, genes, missing_genes
             See `predict`.
-        locations, tolerance
+        locations, anchors, adapt, tolerance
             See `DPVAESpatialRegressor.predict_places`.
         **params : dict
             Metadata that steps request for `predict` under other names.
@@ -443,12 +445,13 @@ class SpatialPipeline(Pipeline):
         PlaceDistribution
         """
         X, missing = for_steps(self, X, genes, missing_genes)
+        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
         return call_last_step(
             self,
             "predict_places",
             X,
             missing=missing,
-            defaults={"locations": locations, "tolerance": tolerance},
+            defaults={"locations": locations, "tolerance": tolerance} | told,
             params=_without_none(params, sections=sections),
         )
 

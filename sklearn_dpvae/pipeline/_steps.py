@@ -186,12 +186,12 @@ def call_last_step(
         mask = check_missing_genes(missing, shape[1])
     steps = list(zip(transformers(pipeline), keywords, strict=True))
     last = pipeline._final_estimator
-    placing = method in ("predict", "predict_radius")
+    placing = method in ("predict", "predict_places", "predict_radius")
     if placing and learns_from_logarithms([s for s, _ in steps], last, of_last):
         X, mask = transform_with(steps[:1], X, mask)
         steps = steps[1:]
         of_last["covariates"] = query_components(X)
-    if method in ("predict", "predict_places", "predict_radius", "score"):
+    if placing or method == "score":
         X, _, shift = transform_and_shift(steps, X, mask)
         some = partial(_safe_indexing, X, some_rows(np.shape(X)[0]))
         last = last_for_query(last, shift, some)
