@@ -10,8 +10,8 @@ from scipy import sparse
 
 from sklearn_dpvae import SpatialModel, make_spatial_pipeline
 from sklearn_dpvae.datasets import make_tissue
-from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler
-from sklearn_dpvae.preprocessing._query_shift import choose_share
+from sklearn_dpvae.preprocessing import LogNormalizer, SectionScaler, _section_scaler
+from sklearn_dpvae.preprocessing._query_shift import choose_share, differs
 
 TISSUE = make_tissue(900, 80, random_state=0)
 LOGS = LogNormalizer().fit_transform(TISSUE.X).toarray()
@@ -33,6 +33,33 @@ def test_cells_of_the_same_section_stay(scaler):
     assert scaler.query_shift(LOGS[QUERY]) == {0: 0.0}
     same = SectionScaler().fit(LOGS[REFERENCE])
     assert_array_equal(scaler.transform(LOGS[QUERY]), same.transform(LOGS[QUERY]))
+
+
+def test_samples_seldom_move(monkeypatch):
+    """Own statistics take out what sampling did to a few cells, and bring them nearer, too."""
+    moves = {}
+    for name, answer in (("as it is", differs), ("always", lambda *_: True)):
+        monkeypatch.setattr(_section_scaler, "differs", answer)
+        moves[name] = 0
+        for seed in range(30):
+            rng = np.random.default_rng(seed)
+            X = rng.normal(size=(560, 3)) @ rng.normal(size=(3, 80)) + rng.normal(size=(560, 80))
+            scaler = SectionScaler(query="auto").fit(X[:500])
+            moves[name] += scaler.query_shift(X[500:])[0] > 0
+    assert moves["as it is"] <= 3
+    assert moves["always"] >= 2 * moves["as it is"]
+    assert moves["always"] >= 5
+
+
+def test_differences_of_means_are_compared_with_those_of_samples():
+    rng = np.random.default_rng(0)
+    reference, query = rng.normal(size=(300, 400)), rng.normal(size=(50, 400))
+    away = query.mean(axis=0) - reference.mean(axis=0)
+    np.testing.assert_allclose(np.mean(away**2), 1 / 50 + 1 / 300, rtol=0.2)
+    assert not differs(away, 50, 300)
+    assert differs(away, 150, 300)
+    assert differs(1.5 * away, 50, 300)
+    assert not differs(away[:0], 50, 300)
 
 
 def test_another_chemistry_is_taken_out(scaler):

@@ -35,6 +35,10 @@ _N_NEIGHBORS = 15
 _STANDARD_ERRORS = 2.0
 _LEAST_GAIN = 0.005
 
+# Squared differences of means, over what sampling makes of them on average. Genes vary together,
+# so that this is well above 1 in some samples, but seldom above 2.
+_LEAST_DIFFERENCE = 2.0
+
 
 def learn_likeness(
     Z: NDArray[np.floating[Any]],
@@ -86,6 +90,23 @@ def unit_rows(Z: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     Z = np.asarray(Z, dtype=np.float64)
     lengths = np.sqrt(np.mean(Z**2, axis=1, keepdims=True))
     return Z / np.where(lengths > 0, lengths, 1)
+
+
+def differs(away: NDArray[np.float64], n_cells: int, n_reference: float) -> bool:
+    """Whether means of a query are farther from those of the reference than a sample's would be.
+
+    Own statistics also take out what sampling does to them, so that cells of a sample come nearer
+    to the reference, too.
+
+    Parameters
+    ----------
+    away : ndarray of shape (n_features,)
+        Differences of the means, over standard deviations within the reference.
+    n_cells, n_reference : int
+        Cells that the two means are of.
+    """
+    expected = 1.0 / n_cells + 1.0 / n_reference
+    return len(away) > 0 and bool(np.mean(np.square(away)) > _LEAST_DIFFERENCE * expected)
 
 
 def log_likeness(

@@ -28,6 +28,7 @@ from ._query_shift import (
     MIN_CELLS,
     SHARES,
     choose_share,
+    differs,
     learn_likeness,
     log_likeness,
     project,
@@ -75,6 +76,8 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         Means by section.
     section_scales_ : ndarray of shape (n_sections, n_features_in_), dtype float64
         Population standard deviations by section; 1 for genes that are constant there.
+    section_sizes_ : ndarray of shape (n_sections,)
+        Numbers of rows by section.
     likeness_directions_ : ndarray of shape (n_directions, n_features_in_), dtype float32
         Principal directions of the reference's z-scores, at most 20; with ``query="auto"``.
     likeness_points_ : ndarray of shape (n_points, n_directions), dtype float32
@@ -100,7 +103,9 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
     those of the query. After each, cells have a likeness: minus the logarithm of their mean
     distance to the 15 nearest cells of the reference along `likeness_directions_`. The shortest
     way that is within a standard error of the best mean is taken, or none if the best is not
-    better than none by two standard errors and by half a percent.
+    better than none by two standard errors and by half a percent. Nothing is tried where the means
+    of the query differ from those of the reference as those of a sample would: by less than twice
+    the mean square that sampling leads to.
 
     With metadata routing enabled, `fit` and `transform` request `sections` by default.
 
@@ -337,6 +342,9 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 'query="auto" must be set before fit, which then learns what cells look like. Fit '
                 'again, or choose "same_section" or "new_section".'
             )
+        # Models of files that were written before this attribute came do not have it.
+        sizes = getattr(self, "section_sizes_", np.full(len(self.sections_), np.inf))
+        sizes = np.append(sizes, sizes.sum())[rows]
         shares = np.zeros(len(rows))
         for code in range(len(rows)):
             own = np.flatnonzero(codes == code)
@@ -344,7 +352,9 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
                 (values[code], others[code])
                 for values, others in zip(of_reference, of_query, strict=True)
             ]
-            if len(own) >= MIN_CELLS:
+            (mean, own_mean), (scale, _) = tables
+            away = ((own_mean - mean) / scale)[~missing]
+            if len(own) >= MIN_CELLS and differs(away, len(own), sizes[code]):
                 some = own[evenly_spaced(len(own), MAX_CELLS)]
                 shares[code] = self._share(X[some], missing, *tables)
             label = "the query" if labels is None else f"section {labels[code]!r}"
@@ -382,6 +392,7 @@ class SectionScaler(OneToOneFeatureMixin, TransformerMixin, BaseEstimator):
         self.mean_: NDArray[np.float64] = mean
         self.scale_: NDArray[np.float64] = scale
         self.sections_ = labels
+        self.section_sizes_: NDArray[np.intp] = sizes
         self.section_means_, self.section_scales_ = section_tables(
             means, variances, sizes, fallback=(mean, scale)
         )
