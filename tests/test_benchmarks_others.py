@@ -22,6 +22,7 @@ from benchmarks import (
     missing_genes,
     model_family,
     paper_weight,
+    picture,
     places,
     query_scaling,
     regression,
@@ -74,6 +75,7 @@ def folder(tmp_path_factory):
         model_family,
         paper_weight,
         performance,
+        picture,
         places,
         query_scaling,
         reconstruction,
@@ -397,6 +399,13 @@ def test_places_benchmark_where_some_cells_are_known(folder, tmp_path, monkeypat
     [rows] = tables(capsys.readouterr().out)
     assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "alone"]
     assert [row["known"] for row in rows] == 3 * ["5 %"] + 3 * ["50 %"]
+
+
+def test_picture(folder, tmp_path, monkeypatch):
+    quick(picture, monkeypatch, n_estimators=2, max_epochs=20)
+    output = tmp_path / "maps.png"
+    picture.main([str(folder), "-o", str(output), "--task", "single random"])
+    assert output.read_bytes().startswith(b"\x89PNG")
 
 
 def test_imputation_benchmark(folder, tmp_path, monkeypatch, capsys):

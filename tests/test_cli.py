@@ -615,6 +615,41 @@ def test_anchors_of_a_key_and_of_a_table(files, capsys):
     assert "1 barcodes are not in the query (cell_x)" in failure(capsys, *argv, "known.csv")
     Path("known.csv").write_text("barcode,x,y\na,here,there\n")
     assert "not a table of barcode, x, y" in failure(capsys, *argv, "known.csv")
+    Path("known.csv").write_text("barcode,x,y\na,1\n")
+    assert "lines of unequal length" in failure(capsys, *argv, "known.csv")
+    for empty in ("", "barcode,x,y\n"):
+        Path("known.csv").write_text(empty)
+        assert "no line below the header" in failure(capsys, *argv, "known.csv")
+    name = files.adata.obs_names[9]
+    Path("known.csv").write_text("\n".join(["barcode,x,y", *lines, f"{name},9999,9999"]))
+    assert f"two places for {name}" in failure(capsys, *argv, "known.csv")
+    # The same line twice, cells that are not known, and the table that 'predict' writes.
+    Path("known.csv").write_text(
+        "\n".join(["barcode,x,y", *lines, lines[0], f"{files.adata.obs_names[1]},,"])
+    )
+    assert main([*argv, "known.csv"]) == 0
+    with open("o.csv") as file:
+        assert file.readline() == "barcode,x,y,std\n"
+    assert main([*argv[:-2], "again.csv", "--anchors", "o.csv"]) == 0
+    np.testing.assert_allclose(
+        np.genfromtxt("again.csv", delimiter=",", skip_header=1)[:, 1:3],
+        np.genfromtxt("o.csv", delimiter=",", skip_header=1)[:, 1:3],
+    )
+
+
+def test_what_is_read_is_not_overwritten(files, capsys):
+    before = {name: Path(name).read_bytes() for name in names()}
+    os.symlink("section.h5ad", "link.dpvae")
+    message = failure(capsys, "fit", "section.h5ad", "-o", "section.h5ad", *FAST)
+    assert "is called as data are; name a model, such as section.dpvae" in message
+    for argv in (
+        ["fit", "section.h5ad", "-o", "link.dpvae", *FAST],
+        ["tune", "section.h5ad", "-o", "link.dpvae", *FAST],
+        ["fit", "section.h5ad", "--for-query", "section.h5ad", "-o", "link.dpvae", *FAST],
+        ["map", "model.joblib", "section.h5ad", "-o", "section.h5ad"],
+    ):
+        assert "would overwrite what is read" in failure(capsys, *argv)
+    assert {name: Path(name).read_bytes() for name in before} == before
 
 
 def test_device(files, capsys):

@@ -60,6 +60,14 @@ def test_no_location_holds_more_than_it_may(files, capsys, capacity):
     assert written.X.sum() == 40
 
 
+@pytest.mark.filterwarnings("default")
+def test_cells_without_room_are_said(files, capsys):
+    assert main([*COMMAND, "--capacity", "30", "--json", "-o", "mapped.h5ad"]) == 0
+    found = capsys.readouterr()
+    assert "--capacity 30 leaves no room for 10 cells; their rows are empty" in found.err
+    assert json.loads(found.out)["n_without_room"] == 10
+
+
 def test_by_place_without_a_reference(files, capsys):
     argv = ["map", "model.dpvae", "cells.h5ad", "--by", "place", "-o", "mapped.h5ad"]
     assert main(argv) == 0

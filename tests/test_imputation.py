@@ -445,3 +445,14 @@ def test_places_with_anchors_through_the_pipeline():
     np.testing.assert_allclose(places.mean(), by_hand.mean(), rtol=1e-6)
     with pytest.raises(ValueError, match="adapt=True, but 3 anchor"):
         pipe.predict_places(query, anchors=(range(3), coords[:3]), adapt=True)
+
+
+def test_what_anchors_teach_does_not_depend_on_their_order(fitted):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 6)
+    mixed = np.random.default_rng(0).permutation(known)
+    a, b = (model.predict(X, anchors=(order, coords[order])) for order in (known, mixed))
+    np.testing.assert_allclose(a, b, rtol=1e-9)
+    table = np.full_like(coords, np.nan)
+    table[known] = coords[known]
+    np.testing.assert_array_equal(model.predict(X, anchors=table), a)

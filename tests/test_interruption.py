@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 
 import numpy as np
@@ -24,6 +25,10 @@ from sklearn_dpvae.cli import main
 from sklearn_dpvae.datasets import read_sections
 
 SMALL = {"n_estimators": 2, "hidden_layer_sizes": (8,), "max_epochs": 8, "random_state": 0}
+
+
+def refuse(**_):
+    raise PermissionError(errno.EACCES, "Permission denied")
 
 
 class CrashError(Exception):
@@ -185,7 +190,7 @@ def test_damaged_files_are_named(cells, tmp_path, damage):
         }[damage]
     )
     model.set_params(callbacks=None)
-    with pytest.raises(ValueError, match=r"fit\.ckpt' is no checkpoint .* or is damaged .*Delete"):
+    with pytest.raises(ValueError, match=r"fit\.ckpt' is no checkpoint .* or is damaged.*delete"):
         model.fit(*cells)
 
 
@@ -558,7 +563,7 @@ def test_a_result_that_cannot_be_written_is_named(tissue, tmp_path, monkeypatch,
     if size is None:
         (tmp_path / "closed").mkdir()
         before.append(tmp_path / "closed")
-        monkeypatch.setattr(os, "access", lambda path, mode: False)
+        monkeypatch.setattr(tempfile, "TemporaryFile", refuse)
         output = "closed/answer.h5ad"
     else:
         output = "answer.h5ad"

@@ -341,3 +341,10 @@ def test_formats_without_rows(tissue, kind):
         X = tissue.X.asformat(kind)
     found = make_spatial_pipeline(**small).fit(X, tissue.coords).predict(X)
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=0.1)
+
+
+def test_a_model_of_one_gene_answers():
+    tissue = make_tissue(200, 30, random_state=0)
+    pipe = make_spatial_pipeline(n_top_genes=1, n_estimators=2, max_epochs=3, random_state=0)
+    pipe.fit(tissue.X[:150], tissue.coords[:150])
+    assert np.isfinite(pipe.predict(tissue.X[150:])).all()

@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -127,6 +128,27 @@ def test_less_depth_and_fewer_genes_raise_the_expected_error(model):
     assert panel.n_genes_found == 25
     assert panel.weight_missing > 0.4
     assert panel.expected_error > 1.1 * whole.expected_error
+
+
+def test_a_query_that_looks_foreign_and_stays_is_advised_to_move(model):
+    found = check_query(model, TISSUE.X[QUERY], GENES)
+    assert found.advice == ()
+    assert "advice" not in str(found)
+    foreign = replace(found, unlike=0.4)
+    assert 'query="new_section"' in foreign.advice[0]
+    assert foreign.advice[0] in str(foreign)
+    assert foreign.to_dict()["advice"] == foreign.advice
+    assert foreign.trusted
+    assert replace(foreign, query_shift={"0": 0.5}).advice == ()
+    assert replace(foreign, query_shift={}).advice == ()
+
+
+def test_counts_where_other_values_are_expected(model):
+    found = check_query(model, TISSUE.X[QUERY], GENES)
+    other = replace(found, expected_values="other")
+    assert other.warnings == ("the query holds counts where the model expects other values",)
+    assert "counts (the model expects other values)" in str(other)
+    assert not replace(found, expected_values="unknown").warnings
 
 
 def test_what_should_not_be_trusted_is_named(model):

@@ -225,6 +225,9 @@ class FittedModel(Value):
             How to learn from the known ones.
         """
         indices, coords = check_anchors(anchors, *start.shape)
+        # What is learned must not depend on the order in which they are given.
+        order = np.argsort(indices)
+        indices, coords = indices[order], coords[order]
         known = []
         for frame, rows in self.frames.by_rows(sections, len(start)):
             here = np.isin(indices, rows)

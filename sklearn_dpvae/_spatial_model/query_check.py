@@ -22,6 +22,9 @@ _MOST_CELLS = 500
 # If more of the weight of the genes is missing than this, positions should not be trusted.
 _MOST_MISSING = 2 / 3
 
+# If more cells than this do not resemble the reference, a query that is not moved may have to be.
+_MANY_UNLIKE = 0.2
+
 
 @dataclass(frozen=True)
 class QueryCheck:
@@ -74,13 +77,15 @@ class QueryCheck:
 
     @property
     def on_another_scale(self) -> bool:
-        """Whether the model expects counts and the query holds something else."""
-        return self.expected_values == "counts" and self.values != "counts"
+        """Whether the model expects counts and the query holds something else, or vice versa."""
+        return self.expected_values != "unknown" and (
+            (self.expected_values == "counts") != (self.values == "counts")
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:
         """Reasons not to trust positions; empty where there are none."""
-        scale = f"the query holds {self.values} where the model expects counts"
+        scale = f"the query holds {self.values} where the model expects {self._expected}"
         return ((scale,) if self.on_another_scale else ()) + self.doubts
 
     @property
@@ -96,13 +101,32 @@ class QueryCheck:
         return ((missing,) if self.weight_missing > _MOST_MISSING else ()) + expectation.doubts
 
     @property
+    def advice(self) -> tuple[str, ...]:
+        """What else could be tried."""
+        moved = any(self.query_shift.values())
+        if self.unlike > _MANY_UNLIKE and self.query_shift and not moved:
+            return (
+                "if this is the same tissue, but another section or technology, "
+                'query="new_section" moves it to its own statistics; compare the two',
+            )
+        return ()
+
+    @property
+    def _expected(self) -> str:
+        return {"other": "other values"}.get(self.expected_values, self.expected_values)
+
+    @property
     def trusted(self) -> bool:
         """Whether nothing speaks against placing the query."""
         return not self.warnings
 
     def to_dict(self) -> dict[str, Any]:
         """All values, with None in place of NaN, as JSON takes them."""
-        plain = asdict(self) | {"warnings": self.warnings, "trusted": self.trusted}
+        plain = asdict(self) | {
+            "warnings": self.warnings,
+            "advice": self.advice,
+            "trusted": self.trusted,
+        }
         return {
             name: None if isinstance(value, float) and np.isnan(value) else value
             for name, value in plain.items()
@@ -121,7 +145,7 @@ class QueryCheck:
         )
         rows = [
             ("cells", f"{self.n_cells:,}"),
-            ("values", f"{self.values} (the model expects {self.expected_values})"),
+            ("values", f"{self.values} (the model expects {self._expected})"),
             ("genes that the model uses", f"{self.n_genes_found:,} of {self.n_genes_used:,}"),
             ("weight of the missing ones", share(self.weight_missing)),
             (
@@ -133,6 +157,7 @@ class QueryCheck:
             ("expected median error", number(self.expected_error)),
             ("  of the reference's own cells", number(self.reference_error)),
             ("  of a guess, the middle", number(self.guess_error)),
+            *(("advice", text) for text in self.advice),
             ("verdict", "; ".join(self.warnings) or "nothing speaks against it"),
         ]
         width = max(len(name) for name, _ in rows)

@@ -157,10 +157,9 @@ class CheckpointFile:
                 raise ValueError("its parts are others")
             content["history"] = json.loads(content["history"])
         except Exception as error:  # Damaged files raise nearly anything.
-            reason = str(error).strip().partition("\n")[0][:100]
             raise ValueError(
-                f"checkpoint={str(self.path)!r} is no checkpoint of this package, or is damaged "
-                f"({reason}). Delete it to start anew."
+                f"checkpoint={str(self.path)!r} is no checkpoint of this package, or is damaged. "
+                "Name another file; or delete this one, if it is a checkpoint, to start anew."
             ) from error
         own = (_FORMAT, self.fingerprint, content["seed"] if self.seed is None else self.seed)
         if (content["format"], content["fingerprint"], content["seed"]) != own:

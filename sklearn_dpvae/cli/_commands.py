@@ -3,6 +3,8 @@
 import json
 import time
 from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ _ANCHORS = "dpvae_anchors"
 
 def fit(arguments: Namespace) -> None:
     """Fit a pipeline on one or several references and save it."""
-    output = check_output(arguments.output)
+    output = check_output(arguments.output, inputs=[*arguments.reference, arguments.for_query])
     pipeline = new_pipeline(
         arguments, checkpoint=arguments.checkpoint, verbose=0 if arguments.quiet else 1
     )
@@ -68,7 +70,9 @@ def fit(arguments: Namespace) -> None:
 def predict(arguments: Namespace) -> None:
     """Predict the positions of a query and write them beside its barcodes or into a copy."""
     to_stdout = arguments.output == "-"
-    output = None if to_stdout else check_output(arguments.output, (".csv", ".h5ad"))
+    output = None
+    if not to_stdout:
+        output = check_output(arguments.output, (".csv", ".h5ad"), [arguments.model])
     model = load_asked_for(arguments)
     adata, name = open_query(arguments.query)
     report(arguments, f"placing {adata.n_obs:,} cells")
@@ -78,7 +82,7 @@ def predict(arguments: Namespace) -> None:
         adata.obs[_BY_FILE] = name
         key = _BY_FILE
     anchors_key = _anchors(adata, arguments.anchors)
-    try:
+    with naming_file(arguments.query):
         dpa.predict(
             model,
             adata,
@@ -89,8 +93,6 @@ def predict(arguments: Namespace) -> None:
             min_share=arguments.min_share,
             verbose=not arguments.quiet,
         )
-    except ValueError as error:
-        raise ValueError(f"{arguments.query}: {error}") from error
     adata.obs.drop(columns=_BY_FILE, errors="ignore", inplace=True)
     if anchors_key == _ANCHORS:
         del adata.obsm[_ANCHORS]
@@ -109,6 +111,15 @@ def predict(arguments: Namespace) -> None:
         )
 
 
+@contextmanager
+def naming_file(path: Any) -> Iterator[None]:
+    """Name the file in errors of what is done with it."""
+    try:
+        yield
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}") from error
+
+
 def layer_asked_for(arguments: Namespace) -> str | None:
     """The layer of a query that is asked for; X is what AnnData names None."""
     return None if arguments.layer == "X" else arguments.layer or "auto"
@@ -118,13 +129,14 @@ def check(arguments: Namespace) -> None:
     """Say what a query may expect of a model, without placing it."""
     model = load_asked_for(arguments)
     adata, _ = open_query(arguments.query)
-    found = dpa.check(
-        model,
-        adata,
-        layer=layer_asked_for(arguments),
-        section_key=section_key_asked_for(adata, model, arguments),
-        min_share=arguments.min_share,
-    )
+    with naming_file(arguments.query):
+        found = dpa.check(
+            model,
+            adata,
+            layer=layer_asked_for(arguments),
+            section_key=section_key_asked_for(adata, model, arguments),
+            min_share=arguments.min_share,
+        )
     print(json.dumps(found.to_dict()) if arguments.json else found)
 
 
@@ -149,13 +161,14 @@ def evaluate(arguments: Namespace) -> None:
     report(arguments, f"placing {len(query.coords):,} cells")
     labels = np.unique(query.sections)
     by_name = labels.tolist() == [name] and name not in known_labels(model)
-    coords = model.predict(
-        query.X,
-        genes=query.genes,
-        gene_ids=query.gene_ids,
-        sections=None if by_name else query.sections,
-        min_share=arguments.min_share,
-    )
+    with naming_file(arguments.file):
+        coords = model.predict(
+            query.X,
+            genes=query.genes,
+            gene_ids=query.gene_ids,
+            sections=None if by_name else query.sections,
+            min_share=arguments.min_share,
+        )
     rows = {}
     if len(labels) > 1:
         for label in labels.tolist():
@@ -290,19 +303,38 @@ def _anchors(adata: Any, given: str | None) -> str | None:
             f"--anchors {given}: neither a key of .obsm ({', '.join(adata.obsm) or 'none'}) nor "
             "a file"
         )
-    header, *rows = read_table(Path(given))
-    try:
-        places = {row[0]: [float(value) for value in row[1:]] for row in rows}
-    except ValueError as error:
-        raise ValueError(f"--anchors {given}: not a table of barcode, x, y ({error})") from error
-    n_dims = len(header) - 1
+    places = _read_places(given)
     unknown = [name for name in places if name not in adata.obs_names]
-    if unknown or n_dims < 1 or any(len(place) != n_dims for place in places.values()):
+    if unknown:
         what = f"{len(unknown)} barcodes are not in the query ({quote(unknown)})"
-        raise ValueError(f"--anchors {given}: {what if unknown else 'lines of unequal length'}")
-    nowhere = [np.nan] * n_dims
+        raise ValueError(f"--anchors {given}: {what}")
+    nowhere = [np.nan] * len(next(iter(places.values())))
     adata.obsm[_ANCHORS] = np.array([places.get(name, nowhere) for name in adata.obs_names])
     return _ANCHORS
+
+
+def _read_places(given: str) -> dict[str, list[float]]:
+    """A table of barcode, x, y (z), such as 'predict' writes; blank cells are not known."""
+    lines = read_table(Path(given))
+    if len(lines) < 2:
+        raise ValueError(f"--anchors {given}: no line below the header of barcode, x, y")
+    header, *rows = lines
+    named = [i for i, name in enumerate(header) if name.strip().lower() in ("x", "y", "z")]
+    columns = named or list(range(1, len(header)))
+    if not columns or any(len(row) != len(header) for row in rows):
+        raise ValueError(
+            f"--anchors {given}: not a table of barcode, x, y (lines of unequal length)"
+        )
+    places: dict[str, list[float]] = {}
+    for row in rows:
+        try:
+            place = [float(row[i]) if row[i].strip() else np.nan for i in columns]
+        except ValueError as error:
+            what = f"not a table of barcode, x, y ({error})"
+            raise ValueError(f"--anchors {given}: {what}") from error
+        if not np.array_equal(places.setdefault(row[0], place), place, equal_nan=True):
+            raise ValueError(f"--anchors {given}: two places for {row[0]}; keep one line of it")
+    return places
 
 
 def open_query(path: str) -> tuple[Any, str]:

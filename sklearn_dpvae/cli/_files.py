@@ -2,8 +2,9 @@
 
 import csv
 import io
-import os
 import sys
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -16,20 +17,59 @@ from .._utils.files import replacing
 from .._utils.optional import import_optional
 
 PICKLES = (".joblib", ".pickle", ".pkl")
+# What files of data are called; a model of such a name would be taken for one.
+_DATA = (
+    ".csv",
+    ".gz",
+    ".h5",
+    ".h5ad",
+    ".h5mu",
+    ".loom",
+    ".mtx",
+    ".parquet",
+    ".tsv",
+    ".txt",
+    ".zarr",
+)
 
 
-def check_output(path: str, suffixes: tuple[str, ...] = ()) -> Path:
-    """Find out before long work whether its result can be written."""
+def check_output(path: str, suffixes: tuple[str, ...] = (), inputs: Iterable[Any] = ()) -> Path:
+    """Find out before long work whether its result can be written.
+
+    Parameters
+    ----------
+    path : str
+        As it was given by --output.
+    suffixes : tuple of str, default=()
+        What its name may end with; empty for a model, which may be called anything but data.
+    inputs : iterable of path-like
+        Files that are read, and must not be overwritten.
+    """
     output = Path(path)
     if suffixes and output.suffix not in suffixes:
         raise ValueError(f"cannot tell the format of --output {path}: use {' or '.join(suffixes)}")
+    if not suffixes and output.suffix in _DATA:
+        raise ValueError(
+            f"--output {path} is called as data are; name a model, such as "
+            f"{output.with_suffix('.dpvae').name}"
+        )
+    for source in inputs:
+        if source is not None and output.exists() and _same_file(output, Path(source)):
+            raise ValueError(f"--output {path} would overwrite what is read; name another file")
     if output.is_dir():
         raise IsADirectoryError(f"--output {path} is a folder; name a file")
     if not output.parent.is_dir():
         raise FileNotFoundError(f"--output {path}: there is no folder {output.parent}")
-    if not os.access(output.parent, os.W_OK):
-        raise PermissionError(f"--output {path}: cannot write to the folder {output.parent}")
+    try:
+        tempfile.TemporaryFile(dir=output.parent).close()
+    except OSError as error:
+        what = f"--output {path}: cannot write to the folder {output.parent}"
+        raise PermissionError(what) from error
     return output
+
+
+def _same_file(first: Path, second: Path) -> bool:
+    return second.exists() and first.samefile(second)
 
 
 def save_model(model: SpatialModel, path: Path) -> None:

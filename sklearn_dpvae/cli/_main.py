@@ -350,7 +350,7 @@ def _add_map(commands: Any) -> None:
         "--capacity",
         metavar="N|COLUMN",
         help="most cells of all locations together, or the column of the reference's obs with "
-        "those of each; every cell is then in one location",
+        "those of each; every cell is then in one location, or in none where there is no room",
     )
     parser.add_argument("--spatial-key", help="positions of the reference (default: as fitted)")
     _add_fitted_keys(parser)

@@ -6,14 +6,22 @@ from typing import Any
 import numpy as np
 
 from .. import anndata as dpa
-from ._commands import layer_asked_for, load_asked_for, open_query, section_key_asked_for
+from .._utils.warn import warn
+from ._commands import (
+    layer_asked_for,
+    load_asked_for,
+    naming_file,
+    open_query,
+    section_key_asked_for,
+)
 from ._files import check_output, write_h5ad
 from ._output import report, result
 
 
 def map(arguments: Namespace) -> None:
     """Map cells to locations and write the matrix, with labels where they are asked for."""
-    output = check_output(arguments.output, (".h5ad",))
+    files = (arguments.model, arguments.query, arguments.reference)
+    output = check_output(arguments.output, (".h5ad",), files)
     capacity = _capacity(arguments)
     model = load_asked_for(arguments)
     adata, _ = open_query(arguments.query)
@@ -26,21 +34,27 @@ def map(arguments: Namespace) -> None:
     if arguments.reference is not None:
         reference, _ = open_query(arguments.reference)
     report(arguments, f"mapping {adata.n_obs:,} cells")
-    mapped = dpa.map(
-        model,
-        adata,
-        reference,
-        by=arguments.by,
-        capacity=capacity,
-        layer=layer_asked_for(arguments),
-        section_key=section_key_asked_for(adata, model, arguments) or "auto",
-        spatial_key=arguments.spatial_key,
-        min_share=arguments.min_share,
-    )
+    with naming_file(arguments.query):
+        mapped = dpa.map(
+            model,
+            adata,
+            reference,
+            by=arguments.by,
+            capacity=capacity,
+            layer=layer_asked_for(arguments),
+            section_key=section_key_asked_for(adata, model, arguments) or "auto",
+            spatial_key=arguments.spatial_key,
+            min_share=arguments.min_share,
+        )
     if arguments.labels is not None:
         _project_labels(mapped, arguments.labels)
     write_h5ad(output, mapped)
     n_left = int((np.diff(mapped.X.indptr) == 0).sum())
+    if n_left:
+        warn(
+            f"--capacity {arguments.capacity} leaves no room for {n_left:,} cells; their rows "
+            "are empty"
+        )
     result(
         arguments,
         f"mapped {adata.n_obs - n_left:,} cells to {mapped.n_vars:,} locations; wrote {output}",

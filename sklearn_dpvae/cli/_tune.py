@@ -20,7 +20,7 @@ DEFAULT_GRID = {"genes__n_top_genes": [1000, 2000], "components__n_components": 
 
 def tune(arguments: Namespace) -> None:
     """Try combinations of parameters on parts that are left out; fit the best on all cells."""
-    output = check_output(arguments.output)
+    output = check_output(arguments.output, inputs=arguments.reference)
     # Radii are not needed in the search.
     light = new_pipeline(arguments, n_calibration_folds=None)
     grid = {full_name(light, name, "--grid"): values for name, values in arguments.grid}

@@ -349,7 +349,7 @@ def _told_by(
     the directions in which cells of the reference differ most: a regression of reduced rank.
     """
     ridge = Ridge(alpha=1.0).fit(inputs, profiles)
-    slopes = ridge.coef_.T
+    slopes = ridge.coef_.reshape(profiles.shape[1], -1).T  # Of one gene, it has one dimension.
     rank = max(1, profiles.shape[1] // _GENES_PER_DIRECTION)
     if rank < inputs.shape[1]:
         told = (inputs - inputs.mean(axis=0)) @ slopes
