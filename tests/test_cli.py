@@ -24,7 +24,7 @@ import sklearn_dpvae.anndata as dpa
 from sklearn_dpvae import SpatialModel, SpatialPipeline, make_spatial_pipeline
 from sklearn_dpvae.cli import _demo, main
 from sklearn_dpvae.cli._files import load_model
-from sklearn_dpvae.cli._main import _parser
+from sklearn_dpvae.cli._main import _parser, _say
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.metrics import distance_correlation, neighborhood_hits, procrustes_disparity
 
@@ -635,6 +635,22 @@ def test_anchors_of_a_key_and_of_a_table(files, capsys):
         np.genfromtxt("again.csv", delimiter=",", skip_header=1)[:, 1:3],
         np.genfromtxt("o.csv", delimiter=",", skip_header=1)[:, 1:3],
     )
+
+
+def test_remedies_are_those_of_the_command(files, capsys):
+    assert main(["fit", "section.h5ad", "-o", "m.dpvae", "-q", *FAST]) == 0
+    known = np.full((60, 2), np.nan)
+    known[:2] = files.tissue.coords[:2]
+    files.adata.obsm["known"] = known
+    files.adata.write_h5ad("section.h5ad")
+    capsys.readouterr()
+    argv = ["predict", "m.dpvae", "section.h5ad", "-q", "-o", "o.csv", "--anchors", "known"]
+    message = failure(capsys, *argv)
+    assert message.startswith("section.h5ad: 2 anchor(s)")
+    assert message.endswith("at least 3 are needed. Give more anchors.")
+    _say("warning", "no trust: sklearn_dpvae.anndata.check says more.")
+    said = capsys.readouterr().err
+    assert said == "sklearn-dpvae: warning: no trust: sklearn-dpvae check MODEL QUERY says more.\n"
 
 
 def test_what_is_read_is_not_overwritten(files, capsys):
