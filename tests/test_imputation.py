@@ -456,3 +456,26 @@ def test_what_anchors_teach_does_not_depend_on_their_order(fitted):
     table = np.full_like(coords, np.nan)
     table[known] = coords[known]
     np.testing.assert_array_equal(model.predict(X, anchors=table), a)
+
+
+def test_areas_of_places_grow_with_the_unit_of_anchors_that_teach(fitted):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 4)
+    rest = np.setdiff1d(np.arange(len(X)), known)
+    small, large = (
+        model.predict_places(X, anchors=(known, unit * coords[known])).area(0.8)[rest]
+        for unit in (1.0, 10.0)
+    )
+    np.testing.assert_allclose(np.median(large) / np.median(small), 100, rtol=0.1)
+
+
+def test_a_cell_with_the_expression_of_an_anchor_may_be_at_its_place(fitted):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 4)
+    twins = len(X) + np.arange(len(known))
+    places = model.predict_places(np.vstack([X, X[known]]), anchors=(known, coords[known]))
+    of_twins = places.probabilities[twins].toarray()
+    own = places.probabilities[known].argmax(axis=1).A1
+    at_own = of_twins[np.arange(len(known)), own]
+    assert np.median(at_own) > 3 / of_twins.shape[1]
+    assert np.mean(of_twins.argmax(axis=1) == own) > 0.15
