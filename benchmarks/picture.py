@@ -65,7 +65,7 @@ def main(argv=None):
     arguments.add_argument(
         "-o", "--output", type=Path, default=Path("visium_embryo.png"), help="picture to write"
     )
-    arguments.add_argument("--task", default=TASK, help="in its place")
+    arguments.add_argument("--task", default=TASK, help="what to draw instead")
     args = arguments.parse_args(argv)
     folder = Folder(args.data)
     [task] = find_tasks([args.task], folder.files)

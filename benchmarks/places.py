@@ -14,8 +14,8 @@ the query is another section, whose frame nobody knows, true positions are moved
 predicted ones.
 
 With `--known`, that percentage of the query's cells is known, random ones, and passed as anchors;
-the others are measured. The normal distribution is then around `predict(anchors=)`, and `alone` is
-`predict_places` without the anchors, moved into their frame.
+the others are measured. The normal distribution is then around `predict(anchors=)`, and `without`
+is `predict_places` without the anchors, moved into their frame.
 """
 
 import numpy as np
@@ -128,7 +128,7 @@ def measure_known(split, model, seed, percent):
     candidates = {
         "predict_places": [told],
         "normal": [around(placed, width * size, told.locations) for width in WIDTHS],
-        "alone": [
+        "without": [
             PlaceDistribution(
                 untold.probabilities, pose.transform(untold.locations), untold.tolerance
             )

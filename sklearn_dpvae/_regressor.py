@@ -839,10 +839,12 @@ class DPVAESpatialRegressor(
         locations : array-like of shape (n_locations, n_dims), default=None
             Places to choose from, in the frame of the answers: bins, spots, a grid. None are
             those of the reference's cells in the section that a row is answered in; of 2,000
-            cells at most. With `anchors`, these are in their frame, and anchors are places, too.
+            cells at most. With `anchors`, places are in the frame of the anchors, and the anchors,
+            2,000 at most of a section, are places, too.
         anchors, adapt, covariates
-            As in `predict`. Anchors are cells whose places are known: each is at its own for sure.
-            Where they teach, they also tell how much each kind of evidence counts.
+            As in `predict`. Anchors are cells whose places are known: each is for sure at its own,
+            or at the nearest one that there is. Where they teach, they also tell how much each
+            kind of evidence counts.
         sections : array-like of shape (n_cells,), default=None
             Section of each row, see `predict`.
         tolerance : float, default=0.001
@@ -902,6 +904,7 @@ class DPVAESpatialRegressor(
                 )
         known = []
         if anchors is not None:
+            fitted.check_places()  # Before anything is learned.
             coords, latents, _ = fitted.answer(
                 checked, self.placement_, sections, by_places=self._by_places
             )

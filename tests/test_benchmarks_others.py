@@ -397,7 +397,7 @@ def test_places_benchmark_where_some_cells_are_known(folder, tmp_path, monkeypat
     few, many = (record["measured"]["predict_places"] for record in read(output))
     assert many["log score"] > few["log score"]
     [rows] = tables(capsys.readouterr().out)
-    assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "alone"]
+    assert [row["method"] for row in rows] == 2 * ["predict_places", "normal", "without"]
     assert [row["known"] for row in rows] == 3 * ["5 %"] + 3 * ["50 %"]
 
 

@@ -631,6 +631,12 @@ def test_anchors_of_a_key_and_of_a_table(files, capsys):
     with open("o.csv") as file:
         assert file.readline() == "barcode,x,y,std\n"
     assert main([*argv[:-2], "again.csv", "--anchors", "o.csv"]) == 0
+    # Columns go by their names.
+    swapped = [f"{files.adata.obs_names[i]},{known[i, 1]},{known[i, 0]},left" for i in rows]
+    Path("known.csv").write_text("\n".join(["barcode,Y,x,side", *swapped]))
+    assert main([*argv[:-2], "swapped.h5ad", "--anchors", "known.csv"]) == 0
+    placed = anndata.read_h5ad("swapped.h5ad").obsm["spatial_dpvae"]
+    np.testing.assert_allclose(placed[rows], known[rows])
     np.testing.assert_allclose(
         np.genfromtxt("again.csv", delimiter=",", skip_header=1)[:, 1:3],
         np.genfromtxt("o.csv", delimiter=",", skip_header=1)[:, 1:3],
@@ -654,15 +660,17 @@ def test_remedies_are_those_of_the_command(files, capsys):
 
 
 def test_what_is_read_is_not_overwritten(files, capsys):
+    Path("known.csv").write_text("barcode,x,y\n")
     before = {name: Path(name).read_bytes() for name in names()}
     os.symlink("section.h5ad", "link.dpvae")
     message = failure(capsys, "fit", "section.h5ad", "-o", "section.h5ad", *FAST)
-    assert "is called as data are; name a model, such as section.dpvae" in message
+    assert "has the name of a data file; name a model, such as section.dpvae" in message
     for argv in (
         ["fit", "section.h5ad", "-o", "link.dpvae", *FAST],
         ["tune", "section.h5ad", "-o", "link.dpvae", *FAST],
         ["fit", "section.h5ad", "--for-query", "section.h5ad", "-o", "link.dpvae", *FAST],
         ["map", "model.joblib", "section.h5ad", "-o", "section.h5ad"],
+        ["predict", "model.joblib", "section.h5ad", "--anchors", "known.csv", "-o", "known.csv"],
     ):
         assert "would overwrite what is read" in failure(capsys, *argv)
     assert {name: Path(name).read_bytes() for name in before} == before

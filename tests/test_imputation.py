@@ -399,6 +399,9 @@ def test_few_anchors_tell_the_frame_of_places(fitted, n_known):
     places = model.predict_places(X, anchors=(known, coords[known] + 500.0))
     assert np.isfinite(places.locations).all()
     np.testing.assert_allclose(places.mean()[known], coords[known] + 500.0)
+    if n_known > 3:
+        away = np.linalg.norm(places.mean() - coords - 500.0, axis=1).mean()
+        assert away < np.linalg.norm(coords - coords.mean(axis=0), axis=1).mean()
 
 
 def test_each_section_has_places_of_its_own(fitted):
@@ -479,3 +482,31 @@ def test_a_cell_with_the_expression_of_an_anchor_may_be_at_its_place(fitted):
     at_own = of_twins[np.arange(len(known)), own]
     assert np.median(at_own) > 3 / of_twins.shape[1]
     assert np.mean(of_twins.argmax(axis=1) == own) > 0.15
+
+
+def test_known_cells_are_at_the_nearest_of_given_places(fitted):
+    model, X, coords = fitted
+    known = np.arange(0, len(X), 4)
+    places = model.predict_places(X, anchors=(known, coords[known]), locations=coords)
+    np.testing.assert_allclose(places.mean()[known], coords[known])
+    few = coords[::3]
+    places = model.predict_places(X, anchors=(known, coords[known]), locations=few)
+    nearest = np.linalg.norm(coords[known][:, None] - few, axis=2).argmin(axis=1)
+    np.testing.assert_allclose(places.mean()[known], few[nearest])
+
+
+def test_places_carry_the_number_of_their_section():
+    tissue = make_tissue(n_cells=300, n_genes=40, n_sections=3, random_state=0)
+    X = LogNormalizer().fit_transform(tissue.X)
+    model = DPVAESpatialRegressor(hidden_layer_sizes=(16,), max_epochs=5, random_state=0)
+    model.fit(X, tissue.coords, sections=tissue.sections)
+    labels = np.asarray(tissue.sections)
+    second = labels == np.unique(labels)[1]
+    places = model.predict_places(X[second], sections=labels[second])
+    assert set(places.sections) == set(places.cell_sections) == {1}
+    # A section with anchors is none of the reference's any more.
+    rows = labels != np.unique(labels)[2]
+    known = np.flatnonzero(labels[rows] == np.unique(labels)[0])[:20]
+    anchors = (known, tissue.coords[rows][known])
+    places = model.predict_places(X[rows], sections=labels[rows], anchors=anchors)
+    assert set(places.sections) == set(places.cell_sections) == {1, 3}

@@ -44,6 +44,8 @@ class AdaptedMap:
         Which anchors these are, by their number.
     as_new : ndarray of shape (n_left_out, n_dims)
         Their positions, each predicted without itself.
+    spread_as_new : ndarray of shape (n_left_out,)
+        How sure the field was of these.
     """
 
     coords: Array
@@ -51,10 +53,15 @@ class AdaptedMap:
     ratios: Array
     left_out: NDArray[np.intp]
     as_new: Array
+    spread_as_new: Array
 
     def radius(self, level: float) -> Array:
         """Distance that the error of each cell stays within, with probability `level`."""
         return self.spread * conformal_quantile(self.ratios, level)
+
+    def radius_as_new(self, level: float) -> Array:
+        """The same of the anchors that were left out."""
+        return self.spread_as_new * conformal_quantile(self.ratios, level)
 
 
 @dataclass(frozen=True, eq=False)
@@ -177,12 +184,15 @@ def adapt_map(
     rows, as_new = rows[kept], as_new[kept]
     residuals = known[rows] - as_new
     if not residuals.any():
-        return AdaptedMap(base, np.zeros(len(base)), np.ones(1), rows, as_new)
+        nothing = np.zeros(len(rows))
+        return AdaptedMap(base, np.zeros(len(base)), np.ones(1), rows, as_new, nothing)
     field = ResidualField.fit((as_new, *(view[indices[rows]] for view in views)), residuals, rng)
     correction, variance = field.predict((base, *views))
     errors, own_variance = field.left_out()
-    ratios = np.sort(np.linalg.norm(errors, axis=1) / np.sqrt(own_variance))
-    return AdaptedMap(base + correction, np.sqrt(variance), ratios, rows, known[rows] - errors)
+    own_spread = np.sqrt(own_variance)
+    ratios = np.sort(np.linalg.norm(errors, axis=1) / own_spread)
+    corrected, as_new = base + correction, known[rows] - errors
+    return AdaptedMap(corrected, np.sqrt(variance), ratios, rows, as_new, own_spread)
 
 
 def _share_of_second(first: Array, second: Array) -> float:

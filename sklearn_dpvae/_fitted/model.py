@@ -99,6 +99,21 @@ class FittedModel(Value):
         """Whether `places` holds what networks say of cells that they were not trained on."""
         return self.error_model.calibrated_on == "left_out"
 
+    def check_places(self) -> PlaceModel:
+        """Return the model of places.
+
+        Raises
+        ------
+        ValueError
+            If the model does not know of places.
+        """
+        if self.places is None:
+            raise ValueError(
+                "this model comes from a file of an earlier version, which did not know of "
+                "places. Fit the model again."
+            )
+        return self.places
+
     @cached_property
     def decoder(self) -> DPVAE:
         """The networks for `inverse_transform`, in float64."""
@@ -307,15 +322,11 @@ class FittedModel(Value):
         known : sequence of KnownCells
             Sections of which some cells are known. They are answered in the frame of these.
         """
-        if self.places is None:
-            raise ValueError(
-                "this model comes from a file of an earlier version, which did not know of "
-                "places. Fit the model again."
-            )
+        places = self.check_places()
         latents, disagreement = self.encode(X)
         placed = self.place(latents, placement, sections)
         seen = self._seen_by_places(X, latents, disagreement, placed, sections)
-        return self.places.distribution(*seen, locations, tolerance, known)
+        return places.distribution(*seen, locations, tolerance, known)
 
     def _seen_by_places(
         self,

@@ -95,8 +95,10 @@ class _AskedSection:
         Expected errors of these.
     places : ndarray of shape (n_places, n_dims)
         The places of the evidence, in the frame of the answers.
-    place_of : ndarray of shape (n_rows,), optional
-        For cells that are known, which place is theirs; -1 for all others.
+    number : int
+        Of the section of the reference; others have numbers of their own.
+    known : KnownCells, optional
+        Those of the rows whose places are known.
     """
 
     rows: NDArray[np.intp]
@@ -105,7 +107,8 @@ class _AskedSection:
     placed: Array
     scores: Array
     places: Array
-    place_of: NDArray[np.intp] | None = None
+    number: int
+    known: KnownCells | None = None
 
     def probabilities(self, chunk: slice, features: Array) -> Array:
         """Probability of every place.
@@ -122,13 +125,16 @@ class _AskedSection:
         ndarray of shape (n_chunk, n_places)
         """
         evidence = self.evidence.of(features, self.placed[chunk], self.scores[chunk])
-        p = probabilities(evidence, self.weights)
-        if self.place_of is not None:
-            own = self.place_of[chunk]
-            known = np.flatnonzero(own >= 0)
-            p[known] = 0.0
-            p[known, own[known]] = 1.0
-        return p
+        return probabilities(evidence, self.weights)
+
+    def place_of(self, places: Array) -> NDArray[np.intp]:
+        """Of cells that are known, the place that is theirs or the nearest; -1 for all others."""
+        found = np.full(len(self.rows), -1)
+        if self.known is not None:
+            nearest = NearestNeighbors(n_neighbors=1).fit(places)
+            own = nearest.kneighbors(self.known.coords, return_distance=False).ravel()
+            found[self.known.indices] = own
+        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,17 +248,24 @@ class PlaceModel(Value):
             )
             for code in np.unique(codes[others])
         ]
-        asked += [self._with_known(k, features, placed, scores, codes) for k in known]
+        asked += [
+            self._with_known(own, features, placed, scores, codes, len(self._evidence) + i)
+            for i, own in enumerate(known)
+        ]
         offsets = np.cumsum([0, *(len(section.places) for section in asked)])
         n_places = int(offsets[-1]) if locations is None else len(locations)
         rows, parts = [], []
         for section, offset in zip(asked, offsets, strict=False):
             move = None if locations is None else moved_to(section.places, locations)
             start = int(offset) if move is None else 0
+            place_of = section.place_of(section.places if locations is None else locations)
             for chunk in gen_batches(len(section.rows), _ROWS_PER_CHUNK):
                 cells = section.rows[chunk]
                 p = section.probabilities(chunk, features[cells])
                 p = p if move is None else np.asarray(p @ move)
+                known_here = np.flatnonzero(place_of[chunk] >= 0)
+                p[known_here] = 0.0
+                p[known_here, place_of[chunk][known_here]] = 1.0
                 kept = without_small(p, tolerance)
                 parts.append(
                     sp.csr_matrix(
@@ -265,10 +278,10 @@ class PlaceModel(Value):
         together = sp.vstack(parts, format="csr")[order]
         if locations is not None:
             return PlaceDistribution(together, locations, tolerance)
-        numbers = np.arange(len(asked))
+        numbers = [section.number for section in asked]
         of_cells = np.empty(len(codes), dtype=np.intp)
-        for number, section in enumerate(asked):
-            of_cells[section.rows] = number
+        for section in asked:
+            of_cells[section.rows] = section.number
         return PlaceDistribution(
             together,
             np.concatenate([section.places for section in asked]),
@@ -283,7 +296,8 @@ class PlaceModel(Value):
         """Cells of which none is known, in the frame of a section of the reference."""
         evidence = self._evidence[code]
         weights = tempered(self.weights, self.doubt)
-        return _AskedSection(rows, evidence, weights, placed[rows], scores[rows], evidence.coords)
+        places = evidence.coords
+        return _AskedSection(rows, evidence, weights, placed[rows], scores[rows], places, code)
 
     def _with_known(
         self,
@@ -292,6 +306,7 @@ class PlaceModel(Value):
         placed: Array,
         scores: Array,
         codes: NDArray[np.int64],
+        number: int,
     ) -> "_AskedSection":
         """Cells of a section of which some are known, in the frame of these.
 
@@ -319,14 +334,12 @@ class PlaceModel(Value):
             left_out = adapted.left_out[some]
             as_new = pose.inverse_transform(adapted.as_new[some])
             theirs = len(reference.coords) + np.searchsorted(joined, left_out)
-            table = evidence.of_own(theirs, as_new, expected[known.indices[left_out]])
+            errors = adapted.radius_as_new(0.5)[some] / pose.scale
+            table = evidence.of_own(theirs, as_new, errors)
             true = nearest_places(there[left_out], evidence.coords, theirs)
             weights = fit_weights([(table, true)], weights, _STRENGTH_OF_BEFORE)
         places = np.vstack([pose.transform(reference.coords), known.coords[joined]])
-        nearest = NearestNeighbors(n_neighbors=1).fit(places)
-        place_of = np.full(len(rows), -1)
-        place_of[known.indices] = nearest.kneighbors(known.coords, return_distance=False).ravel()
-        return _AskedSection(rows, evidence, weights, here, expected, places, place_of)
+        return _AskedSection(rows, evidence, weights, here, expected, places, number, known)
 
     def positions(
         self,

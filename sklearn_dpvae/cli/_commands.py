@@ -31,7 +31,7 @@ from ..datasets._tables import read_table
 from ..pipeline import SpatialPipeline, make_paper_pipeline, make_spatial_pipeline
 from ..pipeline._steps import silence
 from ._files import check_output, load_model, save_model, write_csv, write_h5ad
-from ._output import report, result
+from ._output import in_words_of_the_command, report, result
 from ._scores import as_json, print_scores, scores
 
 # A column of labels and a key of positions that are taken away before results are written.
@@ -72,7 +72,9 @@ def predict(arguments: Namespace) -> None:
     to_stdout = arguments.output == "-"
     output = None
     if not to_stdout:
-        output = check_output(arguments.output, (".csv", ".h5ad"), [arguments.model])
+        output = check_output(
+            arguments.output, (".csv", ".h5ad"), [arguments.model, arguments.anchors]
+        )
     model = load_asked_for(arguments)
     adata, name = open_query(arguments.query)
     report(arguments, f"placing {adata.n_obs:,} cells")
@@ -137,7 +139,7 @@ def check(arguments: Namespace) -> None:
             section_key=section_key_asked_for(adata, model, arguments),
             min_share=arguments.min_share,
         )
-    print(json.dumps(found.to_dict()) if arguments.json else found)
+    print(json.dumps(found.to_dict()) if arguments.json else in_words_of_the_command(str(found)))
 
 
 def evaluate(arguments: Namespace) -> None:
@@ -319,8 +321,10 @@ def _read_places(given: str) -> dict[str, list[float]]:
     if len(lines) < 2:
         raise ValueError(f"--anchors {given}: no line below the header of barcode, x, y")
     header, *rows = lines
-    named = [i for i, name in enumerate(header) if name.strip().lower() in ("x", "y", "z")]
-    columns = named or list(range(1, len(header)))
+    axes = {name.strip().lower(): i for i, name in enumerate(header) if i > 0}
+    columns = [axes[name] for name in "xyz" if name in axes]
+    if not {"x", "y"} <= axes.keys():
+        columns = list(range(1, len(header)))
     if not columns or any(len(row) != len(header) for row in rows):
         raise ValueError(
             f"--anchors {given}: not a table of barcode, x, y (lines of unequal length)"

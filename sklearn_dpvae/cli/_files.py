@@ -50,7 +50,7 @@ def check_output(path: str, suffixes: tuple[str, ...] = (), inputs: Iterable[Any
         raise ValueError(f"cannot tell the format of --output {path}: use {' or '.join(suffixes)}")
     if not suffixes and output.suffix in _DATA:
         raise ValueError(
-            f"--output {path} is called as data are; name a model, such as "
+            f"--output {path} has the name of a data file; name a model, such as "
             f"{output.with_suffix('.dpvae').name}"
         )
     for source in inputs:

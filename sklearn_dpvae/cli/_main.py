@@ -17,6 +17,7 @@ from importlib import import_module
 from typing import Any, NoReturn
 
 from .. import __version__
+from ._output import in_words_of_the_command
 
 PROGRAM = "sklearn-dpvae"
 
@@ -124,19 +125,9 @@ def _exiting_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, signal.SIG_DFL if usual is None else usual)
 
 
-# Remedies that the package names, in the words of the command.
-_IN_WORDS_OF_THE_COMMAND = {
-    "sklearn_dpvae.anndata.check says more": f"{PROGRAM} check MODEL QUERY says more",
-    ', or pass underdetermined="allow" for one of the equally good answers': "",
-    'layer="counts" or layer="raw"': "--layer counts or --layer raw",
-    'query="new_section"': "--query new_section",
-}
-
-
 def _say(kind: str, message: str) -> None:
-    for python, command in _IN_WORDS_OF_THE_COMMAND.items():
-        message = message.replace(python, command)
-    print(f"{PROGRAM}: {kind}: {' '.join(message.split())}", file=sys.stderr)
+    message = " ".join(in_words_of_the_command(message).split())
+    print(f"{PROGRAM}: {kind}: {message}", file=sys.stderr)
 
 
 def _show_warning(message: Warning | str, *_: Any) -> None:

@@ -34,7 +34,7 @@ def map(arguments: Namespace) -> None:
     if arguments.reference is not None:
         reference, _ = open_query(arguments.reference)
     report(arguments, f"mapping {adata.n_obs:,} cells")
-    with naming_file(arguments.query):
+    with naming_file(", ".join(filter(None, (arguments.query, arguments.reference)))):
         mapped = dpa.map(
             model,
             adata,
@@ -50,7 +50,7 @@ def map(arguments: Namespace) -> None:
         _project_labels(mapped, arguments.labels)
     write_h5ad(output, mapped)
     n_left = int((np.diff(mapped.X.indptr) == 0).sum())
-    if n_left:
+    if n_left and capacity is not None:
         warn(
             f"--capacity {arguments.capacity} leaves no room for {n_left:,} cells; their rows "
             "are empty"

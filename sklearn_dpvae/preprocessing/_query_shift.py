@@ -95,15 +95,17 @@ def unit_rows(Z: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
 def differs(away: NDArray[np.float64], n_cells: int, n_reference: float) -> bool:
     """Whether means of a query are farther from those of the reference than a sample's would be.
 
-    Own statistics also take out what sampling does to them, so that cells of a sample come nearer
-    to the reference, too.
+    Means only. The own statistics of a sample also take out what sampling did to its means, so
+    that its cells come nearer to the reference, too.
 
     Parameters
     ----------
     away : ndarray of shape (n_features,)
         Differences of the means, over standard deviations within the reference.
-    n_cells, n_reference : int
-        Cells that the two means are of.
+    n_cells : int
+        Cells of the query.
+    n_reference : float
+        Cells of the reference; infinity where that is not known.
     """
     expected = 1.0 / n_cells + 1.0 / n_reference
     return len(away) > 0 and bool(np.mean(np.square(away)) > _LEAST_DIFFERENCE * expected)

@@ -184,35 +184,36 @@ def majorize(
     stress, product = majorizer.evaluate(points)
     history, quiet, n_iter = [stress], 0, 0
     floor = _rounding_floor(majorizer, points)
+    label = "" if points.dtype == torch.float64 else ", float32"
     momentum = 1.0
     last: Tensor | None = None
-    bar = tqdm(total=max_iter, desc="SMACOF", unit="pass", disable=not verbose)
-    while n_iter < max_iter and stress > floor:
-        image = majorizer.step(points, product)
-        proposal = image
-        if accelerate and last is not None:
-            longer = (1.0 + math.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
-            proposal = image + (momentum - 1.0) / longer * (image - last)
-            momentum = longer
-        n_iter += 1
-        new_stress, new_product = majorizer.evaluate(proposal)
-        # `not <=` instead of `>`: NaN is refused, too.
-        if not new_stress <= stress and proposal is not image and n_iter < max_iter:
-            momentum, proposal = 1.0, image
+    with tqdm(total=max_iter, desc=f"SMACOF{label}", unit="pass", disable=not verbose) as bar:
+        while n_iter < max_iter and stress > floor:
+            image = majorizer.step(points, product)
+            proposal = image
+            if accelerate and last is not None:
+                longer = (1.0 + math.sqrt(1.0 + 4.0 * momentum**2)) / 2.0
+                proposal = image + (momentum - 1.0) / longer * (image - last)
+                momentum = longer
             n_iter += 1
             new_stress, new_product = majorizer.evaluate(proposal)
-        if not new_stress <= stress:
-            # A Guttman step raises the stress by rounding only.
-            break
-        quiet = quiet + 1 if stress - new_stress <= eps * stress else 0
-        points, stress, product, last = proposal, new_stress, new_product, image
-        history.append(stress)
-        bar.set_postfix_str(f"stress {stress:.4g}", refresh=False)
-        bar.update(n_iter - bar.n)
-        logger.debug("pass %d of at most %d: stress %.6g", n_iter, max_iter, stress)
-        if quiet >= (2 if accelerate else 1):
-            break
-    bar.close()
+            # `not <=` instead of `>`: NaN is refused, too.
+            if not new_stress <= stress and proposal is not image and n_iter < max_iter:
+                momentum, proposal = 1.0, image
+                n_iter += 1
+                new_stress, new_product = majorizer.evaluate(proposal)
+            if not new_stress <= stress:
+                # A Guttman step raises the stress by rounding only.
+                break
+            quiet = quiet + 1 if stress - new_stress <= eps * stress else 0
+            points, stress, product, last = proposal, new_stress, new_product, image
+            history.append(stress)
+            bar.set_postfix_str(f"stress {stress:.4g}", refresh=False)
+            bar.update(n_iter - bar.n)
+            logger.debug("pass %d of at most %d: stress %.6g", n_iter, max_iter, stress)
+            if quiet >= (2 if accelerate else 1):
+                break
+        bar.total = n_iter  # It is done, however many passes were allowed.
     logger.info("%d passes over the pairs, stress %.6g", n_iter, stress)
     return Solution(points, history, n_iter)
 
