@@ -621,10 +621,9 @@ class DPVAESpatialRegressor(
         if penalty is not None and not (isinstance(penalty, Real) and 0 < penalty < np.inf):
             raise ValueError(f"penalty must be None or a number above 0, got {penalty!r}.")
         checked, fitted = self._check_query(X), self.fitted_
-        coords, latents, disagreement = fitted.answer(
-            checked, self.placement_, sections, by_places=self._by_places
+        coords, latents, disagreement, known = self._answer(
+            checked, sections, anchors, adapt, covariates
         )
-        known = self._learn_from(checked, latents, coords, sections, anchors, adapt, covariates)
         coords = fitted.hold(
             latents,
             coords,
@@ -641,21 +640,24 @@ class DPVAESpatialRegressor(
         told = radii_told_by(known, len(coords), 0.5)
         return placed, np.where(np.isnan(told), std, std_of_half(told, n_dims))
 
-    def _learn_from(
+    def _answer(
         self,
         checked: Any,
-        latents: NDArray[np.float64],
-        start: NDArray[np.float64],
         sections: ArrayLike | None,
         anchors: Any,
         adapt: Any,
         covariates: ArrayLike | None,
-    ) -> list[KnownCells]:
-        """What anchors teach, for each section that has some; nothing where there are none."""
-        if anchors is None:
-            return []
-        adaptation = self._adaptation(adapt, covariates, len(start))
-        return self.fitted_.learn_from(checked, latents, start, anchors, sections, adaptation)
+    ) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any], list[KnownCells]]:
+        """Positions without anchors, latents, disagreement, and what anchors teach, if any."""
+        fitted = self.fitted_
+        coords, latents, disagreement = fitted.answer(
+            checked, self.placement_, sections, by_places=self._by_places
+        )
+        known = []
+        if anchors is not None:
+            adaptation = self._adaptation(adapt, covariates, len(coords))
+            known = fitted.learn_from(checked, latents, coords, anchors, sections, adaptation)
+        return coords, latents, disagreement, known
 
     def _adaptation(
         self, adapt: Any, covariates: ArrayLike | None, n_samples: int
@@ -808,10 +810,9 @@ class DPVAESpatialRegressor(
         if anchors is None:
             latents, disagreement = fitted.encode(checked)
             return fitted.error_model.radius(latents, disagreement, checked, level)
-        coords, latents, disagreement = fitted.answer(
-            checked, self.placement_, sections, by_places=self._by_places
+        coords, latents, disagreement, known = self._answer(
+            checked, sections, anchors, adapt, covariates
         )
-        known = self._learn_from(checked, latents, coords, sections, anchors, adapt, covariates)
         radius = fitted.error_model.radius(latents, disagreement, checked, level)
         told = radii_told_by(known, len(coords), level)
         return np.where(np.isnan(told), radius, told)
@@ -902,15 +903,10 @@ class DPVAESpatialRegressor(
                     f"locations has {where.shape[1]} dimension(s) but positions have {n_dims}. "
                     "Pass places in the frame of the answers."
                 )
-        known = []
+        known: list[KnownCells] = []
         if anchors is not None:
             fitted.check_places()  # Before anything is learned.
-            coords, latents, _ = fitted.answer(
-                checked, self.placement_, sections, by_places=self._by_places
-            )
-            known = self._learn_from(
-                checked, latents, coords, sections, anchors, adapt, covariates
-            )
+            *_, known = self._answer(checked, sections, anchors, adapt, covariates)
         return fitted.distribution(
             checked, self.placement_, sections, where, float(tolerance), known
         )

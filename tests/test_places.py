@@ -11,6 +11,7 @@ from scipy.spatial.distance import cdist
 
 import sklearn_dpvae
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
+from sklearn_dpvae._fitted.asked_section import moved_to, without_small
 from sklearn_dpvae._fitted.evidence import (
     SectionEvidence,
     fit_weights,
@@ -19,7 +20,6 @@ from sklearn_dpvae._fitted.evidence import (
     spatial_medians,
     tempered,
 )
-from sklearn_dpvae._fitted.place_model import moved_to, without_small
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.places import PlaceDistribution, areas_of, spacing_of
 

@@ -1,6 +1,7 @@
 """Where cells may be, by the cells of the reference that a fitted model keeps.
 
-Imports the evidence, the known cells, the placements, the places and the base of values.
+Imports the evidence, the known cells, the sections asked for, the placements, the places and the
+base of values.
 """
 
 from collections.abc import Sequence
@@ -16,8 +17,9 @@ from sklearn.utils import gen_batches
 
 from .._training.reference import Matrix
 from .._utils.matrix import evenly_spaced
-from ..places import PlaceDistribution, spacing_of
+from ..places import PlaceDistribution
 from .adaptation import MAX_ANCHORS
+from .asked_section import AskedSection, distribution_over
 from .evidence import (
     MIN_CELLS,
     SectionEvidence,
@@ -75,66 +77,6 @@ class PlaceTable:
         evidence = self.evidence.copy()
         evidence[-1] /= np.square(scores[self.cells])[:, None]
         return evidence
-
-
-@dataclass(frozen=True, eq=False)
-class _AskedSection:
-    """Cells of a query whose places are asked for, and what tells them.
-
-    Attributes
-    ----------
-    rows : ndarray of shape (n_rows,)
-        Which of the query's cells.
-    evidence : SectionEvidence
-        In the frame of the reference.
-    weights : ndarray of shape (4,)
-        Powers of the kinds of evidence.
-    placed : ndarray of shape (n_rows, n_dims)
-        Predicted positions, in that frame.
-    scores : ndarray of shape (n_rows,)
-        Expected errors of these.
-    places : ndarray of shape (n_places, n_dims)
-        The places of the evidence, in the frame of the answers.
-    number : int
-        Of the section of the reference; others have numbers of their own.
-    known : KnownCells, optional
-        Those of the rows whose places are known.
-    """
-
-    rows: NDArray[np.intp]
-    evidence: SectionEvidence
-    weights: Array
-    placed: Array
-    scores: Array
-    places: Array
-    number: int
-    known: KnownCells | None = None
-
-    def probabilities(self, chunk: slice, features: Array) -> Array:
-        """Probability of every place.
-
-        Parameters
-        ----------
-        chunk : slice
-            Of the rows.
-        features : ndarray of shape (n_chunk, n_features)
-            What tells these cells apart.
-
-        Returns
-        -------
-        ndarray of shape (n_chunk, n_places)
-        """
-        evidence = self.evidence.of(features, self.placed[chunk], self.scores[chunk])
-        return probabilities(evidence, self.weights)
-
-    def place_of(self, places: Array) -> NDArray[np.intp]:
-        """Of cells that are known, the place that is theirs or the nearest; -1 for all others."""
-        found = np.full(len(self.rows), -1)
-        if self.known is not None:
-            nearest = NearestNeighbors(n_neighbors=1).fit(places)
-            own = nearest.kneighbors(self.known.coords, return_distance=False).ravel()
-            found[self.known.indices] = own
-        return found
 
 
 @dataclass(frozen=True, eq=False)
@@ -244,7 +186,7 @@ class PlaceModel(Value):
             others[own.rows] = False
         asked = [
             self._like_reference(
-                int(code), np.flatnonzero(others & (codes == code)), placed, scores
+                int(code), np.flatnonzero(others & (codes == code)), features, placed, scores
             )
             for code in np.unique(codes[others])
         ]
@@ -252,52 +194,16 @@ class PlaceModel(Value):
             self._with_known(own, features, placed, scores, codes, len(self._evidence) + i)
             for i, own in enumerate(known)
         ]
-        offsets = np.cumsum([0, *(len(section.places) for section in asked)])
-        n_places = int(offsets[-1]) if locations is None else len(locations)
-        rows, parts = [], []
-        for section, offset in zip(asked, offsets, strict=False):
-            move = None if locations is None else moved_to(section.places, locations)
-            start = int(offset) if move is None else 0
-            place_of = section.place_of(section.places if locations is None else locations)
-            for chunk in gen_batches(len(section.rows), _ROWS_PER_CHUNK):
-                cells = section.rows[chunk]
-                p = section.probabilities(chunk, features[cells])
-                p = p if move is None else np.asarray(p @ move)
-                known_here = np.flatnonzero(place_of[chunk] >= 0)
-                p[known_here] = 0.0
-                p[known_here, place_of[chunk][known_here]] = 1.0
-                kept = without_small(p, tolerance)
-                parts.append(
-                    sp.csr_matrix(
-                        (kept.data, kept.indices + start, kept.indptr),
-                        shape=(len(cells), n_places),
-                    )
-                )
-                rows.append(cells)
-        order = np.argsort(np.concatenate(rows), kind="stable")
-        together = sp.vstack(parts, format="csr")[order]
-        if locations is not None:
-            return PlaceDistribution(together, locations, tolerance)
-        numbers = [section.number for section in asked]
-        of_cells = np.empty(len(codes), dtype=np.intp)
-        for section in asked:
-            of_cells[section.rows] = section.number
-        return PlaceDistribution(
-            together,
-            np.concatenate([section.places for section in asked]),
-            tolerance,
-            np.repeat(numbers, np.diff(offsets)),
-            of_cells,
-        )
+        return distribution_over(asked, len(codes), locations, tolerance)
 
     def _like_reference(
-        self, code: int, rows: NDArray[np.intp], placed: Array, scores: Array
-    ) -> "_AskedSection":
+        self, code: int, rows: NDArray[np.intp], features: Array, placed: Array, scores: Array
+    ) -> AskedSection:
         """Cells of which none is known, in the frame of a section of the reference."""
         evidence = self._evidence[code]
         weights = tempered(self.weights, self.doubt)
-        places = evidence.coords
-        return _AskedSection(rows, evidence, weights, placed[rows], scores[rows], places, code)
+        own = features[rows], placed[rows], scores[rows]
+        return AskedSection(rows, *own, evidence, weights, evidence.coords, code)
 
     def _with_known(
         self,
@@ -307,7 +213,7 @@ class PlaceModel(Value):
         scores: Array,
         codes: NDArray[np.int64],
         number: int,
-    ) -> "_AskedSection":
+    ) -> AskedSection:
         """Cells of a section of which some are known, in the frame of these.
 
         Known cells join those of the reference. Where they have taught a map, it tells the
@@ -339,7 +245,10 @@ class PlaceModel(Value):
             true = nearest_places(there[left_out], evidence.coords, theirs)
             weights = fit_weights([(table, true)], weights, _STRENGTH_OF_BEFORE)
         places = np.vstack([pose.transform(reference.coords), known.coords[joined]])
-        return _AskedSection(rows, evidence, weights, here, expected, places, number, known)
+        own_features = features[rows]
+        return AskedSection(
+            rows, own_features, here, expected, evidence, weights, places, number, known
+        )
 
     def positions(
         self,
@@ -505,27 +414,3 @@ class PlaceModel(Value):
                 table = evidence.of(features[own], placed[own], scores[own])
                 tables.append((table, nearest_places(coords[own], evidence.coords)))
         return self.with_weights(fit_weights(tables, self.weights, _STRENGTH_OF_BEFORE))
-
-
-def moved_to(places: Array, locations: Array) -> sp.csr_array:
-    """Shares in which locations take over the probability of places, those that are near."""
-    width = 0.5 * max(spacing_of(places), spacing_of(locations))
-    tree = NearestNeighbors(n_neighbors=1).fit(locations)
-    graph = tree.radius_neighbors_graph(places, radius=3.0 * width, mode="distance")
-    graph.data = np.exp(-0.5 * (graph.data / width) ** 2)
-    alone = np.flatnonzero(np.asarray(graph.sum(axis=1)).ravel() == 0)
-    if len(alone):
-        nearest = tree.kneighbors(places[alone], return_distance=False).ravel()
-        graph = graph + sp.csr_matrix((np.ones(len(alone)), (alone, nearest)), shape=graph.shape)
-    shares = sp.csr_array(graph)
-    return sp.csr_array(sp.diags_array(1.0 / shares.sum(axis=1)) @ shares)
-
-
-def without_small(p: Array, tolerance: float) -> sp.csr_array:
-    """Rows without the smallest values, which together are at most `tolerance`, summing to 1."""
-    order = np.argsort(p, axis=1)
-    summed = np.cumsum(np.take_along_axis(p, order, axis=1), axis=1)
-    dropped = np.empty(p.shape, dtype=bool)
-    np.put_along_axis(dropped, order, summed <= tolerance, axis=1)
-    kept = np.where(dropped, 0.0, p)
-    return sp.csr_array(kept / kept.sum(axis=1, keepdims=True))

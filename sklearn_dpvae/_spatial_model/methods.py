@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from .. import __version__
 from .._utils.matrix import in_memory
-from .._utils.routing import given
+from .._utils.routing import given, with_anchors
 from .._utils.searches import best_of
 from ..datasets._genes import MIN_SHARE
 from ..places import PlaceDistribution
@@ -62,7 +62,7 @@ class FurtherMethods:
         ndarray of shape (n_cells,)
             Radii, in the unit of the reference; 0 for anchors.
         """
-        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
+        told = with_anchors(anchors, adapt)
         return self._call(
             "predict_radius", X, genes, gene_ids, min_share, sections, level=level, **told
         )
@@ -95,7 +95,7 @@ class FurtherMethods:
         -------
         PlaceDistribution
         """
-        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
+        told = with_anchors(anchors, adapt)
         places: PlaceDistribution = self._call(
             "predict_places",
             X,

@@ -67,6 +67,11 @@ def given(estimator: Any, method: str, **labels: Any) -> dict[str, Any]:
     }
 
 
+def with_anchors(anchors: Any, adapt: Any) -> dict[str, Any]:
+    """Keywords that say what is known of the query; none where nothing is."""
+    return {} if anchors is None else {"anchors": anchors, "adapt": adapt}
+
+
 def sections_for(estimator: Any, method: str, sections: ArrayLike | None) -> dict[str, Any]:
     """Section labels as a keyword, for a method that takes them."""
     return given(estimator, method, sections=sections)

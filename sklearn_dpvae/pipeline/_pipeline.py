@@ -17,7 +17,7 @@ from sklearn.utils.metaestimators import available_if
 from .._network.likelihoods import COUNT_LIKELIHOODS
 from .._training.checkpoint import keeping_checkpoints
 from .._training.loop import in_a_search
-from .._utils.routing import routing_is_on, takes
+from .._utils.routing import routing_is_on, takes, with_anchors
 from .._utils.validation import check_same_order
 from .._utils.warn import warn
 from ..places import PlaceDistribution
@@ -405,7 +405,7 @@ class SpatialPipeline(Pipeline):
                 "cells or more for each fold, or call calibrate with located cells."
             )
         X, missing = for_steps(self, X, genes, missing_genes)
-        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
+        told = with_anchors(anchors, adapt)
         return call_last_step(
             self,
             "predict_radius",
@@ -445,7 +445,7 @@ class SpatialPipeline(Pipeline):
         PlaceDistribution
         """
         X, missing = for_steps(self, X, genes, missing_genes)
-        told = {} if anchors is None else {"anchors": anchors, "adapt": adapt}
+        told = with_anchors(anchors, adapt)
         return call_last_step(
             self,
             "predict_places",
