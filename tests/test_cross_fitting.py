@@ -250,8 +250,8 @@ def test_radii_are_wider_where_the_query_comes_from_a_part_that_the_reference_la
     assert (
         new.error_model.ratios > 1.1 * known.error_model.ratios[: len(new.error_model.ratios)]
     ).all()
-    # However new, radii stay about the tissue: an error of half its extent is added, twice.
-    added = 0.5 * known.places.extent / np.sqrt(np.mean(known.error_model.errors**2))
+    # However new, radii stay about the tissue: an error of .65 of its extent is added, twice.
+    added = 0.65 * known.places.extent / np.sqrt(np.mean(known.error_model.errors**2))
     rms = np.sqrt(np.mean(new.error_model.ratios**2) / np.mean(known.error_model.ratios**2))
     assert rms == pytest.approx(np.sqrt(1 + 2 * added**2), rel=0.05)
     # A few cells say nothing of the whole.

@@ -1,7 +1,7 @@
 """The fitted model: a value that knows how to answer.
 
-Imports the encoding, the frames, the placements, the known cells, the error model and the model of
-places.
+Imports the encoding, the frames, the placements, the known cells, the novelty, the error model and
+the model of places.
 """
 
 from collections.abc import Sequence
@@ -26,19 +26,18 @@ from .encoding import (
 )
 from .frames import SectionFrames
 from .known_cells import KnownCells
+from .novelty import FEWEST_TO_TELL
 from .place_model import PlaceModel, PlaceTable
-from .placement import Placement, hold_anchors, place_with_anchors
+from .placement import LatentPlacement, Placement, hold_anchors, place_with_anchors
 from .uncertainty import ErrorModel
 from .value import Value
 
 # What is added to the errors of positions, twice, see `ErrorModel.with_error_added`, over the
 # distance of the reference's cells from their middle, as root mean squares: in another section,
 # and where the cells are of a part of the tissue that is all new. Sixteen pairs of sections, six
-# parts of them and four missing blocks told these.
+# parts of them and 40 missing blocks told these.
 _ERROR_OF_ANOTHER_SECTION = 0.4
-_ERROR_OF_A_NEW_PART = 0.5
-# Novelty of a part that is all new.
-_FULL_NOVELTY = 0.1
+_ERROR_OF_A_NEW_PART = 0.65
 
 
 @dataclass(frozen=True, eq=False)
@@ -339,10 +338,15 @@ class FittedModel(Value):
         """Features, positions by the networks, expected errors and frames of cells."""
         assert self.places is not None
         features = self.places.features_of(X, latents)
-        codes = np.empty(len(latents), dtype=np.int64)
-        for frame, rows in self.frames.by_rows(sections, len(latents)):
-            codes[rows] = self.frames.frames.index(frame)
+        codes = self._frames_of(sections, len(latents))
         return features, placed, self.error_model.score(latents, disagreement, X), codes
+
+    def _frames_of(self, sections: ArrayLike | None, n_cells: int) -> NDArray[np.int64]:
+        """The number of the frame that each cell is answered in."""
+        codes = np.empty(n_cells, dtype=np.int64)
+        for frame, rows in self.frames.by_rows(sections, n_cells):
+            codes[rows] = self.frames.frames.index(frame)
+        return codes
 
     def with_errors_of_new_cells(
         self,
@@ -391,22 +395,29 @@ class FittedModel(Value):
             places=self.places.for_another_section(),
         )
 
-    def for_query(self, X: Matrix) -> Self:
+    def for_query(self, X: Matrix, sections: ArrayLike | None = None) -> Self:
         """The same model, or one less sure of itself: for cells of a part that is new to it.
 
-        They are of a part of the tissue that the reference lacks. The farther they are from its
-        cells, the farther off are their positions.
+        They are of a part of the tissue that the reference lacks. The more of them are, the
+        farther off are their positions.
 
         Parameters
         ----------
         X : ndarray or CSR matrix of shape (n_cells, n_features)
             Cells of the query, some of them if there are many.
+        sections : array-like of shape (n_cells,), optional
+            Labels by which their frames are found.
         """
         places = self.places
         if places is None or self.error_model.calibrated_on == "new":
             return self
-        latents = None if places.from_inputs else self.encode(X)[0]
-        strength = min(1.0, places.novelty(places.features_of(X, latents)) / _FULL_NOVELTY)
+        if X.shape[0] < FEWEST_TO_TELL:
+            return self
+        latents = self.encode(X)[0]
+        placed = self.place(latents, LatentPlacement(), sections)
+        strength = places.novelty(
+            places.features_of(X, latents), placed, self._frames_of(sections, len(latents))
+        )
         if not strength:
             return self
         added = strength * _ERROR_OF_A_NEW_PART * places.extent

@@ -1,7 +1,7 @@
 """Where cells may be, by the cells of the reference that a fitted model keeps.
 
-Imports the evidence, the known cells, the sections asked for, the placements, the places and the
-base of values.
+Imports the evidence, the known cells, the novelty, the sections asked for, the placements, the
+places and the base of values.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,6 @@ from typing import Any, Self
 import numpy as np
 import scipy.sparse as sp
 from numpy.typing import NDArray
-from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import gen_batches
 
 from .._training.reference import Matrix
@@ -30,6 +29,7 @@ from .evidence import (
     tempered,
 )
 from .known_cells import KnownCells
+from .novelty import Novelty
 from .placement import pose_of
 from .value import Value
 
@@ -44,9 +44,6 @@ _STRENGTH_OF_BEFORE = 5.0
 _ROWS_PER_CHUNK = 256
 # Of the way to the median, what is gone in another section or a part that is all new.
 _SHARE_ELSEWHERE = 0.5
-# Fewer cells do not tell whether they are new; and the nearest known cells by which others do.
-_FEWEST_TO_TELL = 20
-_N_NEAREST = 15
 
 
 @dataclass(frozen=True, eq=False)
@@ -304,37 +301,13 @@ class PlaceModel(Value):
             errors[table.cells] = np.linalg.norm(points - self.coords[table.cells], axis=1)
         return errors
 
-    def novelty(self, features: Array) -> float:
-        """How much farther cells are from the known ones than these are from each other.
-
-        Distances to the nearest known cells have ranks among those of the known cells. The mean
-        rank of cells like these is one half or less; it is higher if their part of the tissue is
-        missing, or they are of another section.
-
-        Parameters
-        ----------
-        features : ndarray of shape (n_cells, n_features)
-
-        Returns
-        -------
-        float
-            Mean rank less one half, or 0 if it is within a standard error of one half, or there
-            are fewer than 20 cells.
-        """
-        if len(features) < _FEWEST_TO_TELL:
-            return 0.0
-        tree, known = self._near
-        far = tree.kneighbors(features)[0].mean(axis=1)
-        above = float(np.mean(np.searchsorted(known, far) / len(known))) - 0.5
-        # Of the mean of as many uniform numbers.
-        return above if above > 1.0 / np.sqrt(12.0 * len(far)) else 0.0
+    def novelty(self, features: Array, placed: Array, codes: NDArray[np.int64]) -> float:
+        """How much of a query is of a part that the known cells lack, see `Novelty.of`."""
+        return self._novelty.of(features, placed, codes)
 
     @cached_property
-    def _near(self) -> tuple[NearestNeighbors, Array]:
-        """Finds the nearest known cells; and how far known cells are from theirs, sorted."""
-        n_neighbors = min(_N_NEAREST, len(self.features) - 1)
-        tree = NearestNeighbors(n_neighbors=n_neighbors).fit(self.features)
-        return tree, np.sort(tree.kneighbors()[0].mean(axis=1))
+    def _novelty(self) -> Novelty:
+        return Novelty(self.features, self.coords, self.codes, self.placed)
 
     def for_another_section(self) -> Self:
         """The same model for another section: tempered, and half as far from the networks.

@@ -122,9 +122,10 @@ def answer(
         shift = others[0].query_shift_ if decides else None
         if shift:
 
-            def some() -> Any:
+            def some() -> tuple[Any, dict[str, Any]]:
                 rows = some_rows(together.shape[0])
-                return transform_by(others, together[rows], labels(rows), left)[0]
+                seen = transform_by(others, together[rows], labels(rows), left)[0]
+                return seen, sections_for(final, "predict", labels(rows))
 
             final = last_for_query(final, shift, some)
         if not jointly and all(getattr(step, "pointwise", True) for step in others):

@@ -105,7 +105,9 @@ def transform_and_shift(
     return X, missing, shift
 
 
-def last_for_query(last: Any, shift: dict[Any, float], some: Callable[[], Any]) -> Any:
+def last_for_query(
+    last: Any, shift: dict[Any, float], some: Callable[[], tuple[Any, dict[str, Any]]]
+) -> Any:
     """The last step for a query that was seen as a whole, if it is a `DPVAESpatialRegressor`.
 
     Less sure of itself for another section, which was moved; and closer to its networks for cells
@@ -119,7 +121,8 @@ def last_for_query(last: Any, shift: dict[Any, float], some: Callable[[], Any]) 
         How far each section of the query was moved. It is empty where no step looks at the query,
         so that each cell is to be answered by itself.
     some : callable
-        What the last step gets of the query, or of `some_rows` of it.
+        What the last step gets of the query, or of `some_rows` of it, and their sections by
+        keyword.
     """
     fitted: Any = getattr(last, "fitted_", None)
     if not shift or not hasattr(fitted, "for_another_section"):
@@ -128,8 +131,15 @@ def last_for_query(last: Any, shift: dict[Any, float], some: Callable[[], Any]) 
     if any(shift.values()):
         own.fitted_ = fitted.for_another_section()
     else:
-        own.fitted_ = fitted.for_query(some())
+        X, sections = some()
+        own.fitted_ = fitted.for_query(X, **sections)
     return own
+
+
+def _some_of(X: Any, sections: ArrayLike | None) -> tuple[Any, dict[str, Any]]:
+    rows = some_rows(np.shape(X)[0])
+    labels = {} if sections is None else {"sections": _safe_indexing(sections, rows)}
+    return _safe_indexing(X, rows), labels
 
 
 def some_rows(n_rows: int) -> NDArray[np.intp]:
@@ -193,8 +203,7 @@ def call_last_step(
         of_last["covariates"] = query_components(X)
     if placing or method == "score":
         X, _, shift = transform_and_shift(steps, X, mask)
-        some = partial(_safe_indexing, X, some_rows(np.shape(X)[0]))
-        last = last_for_query(last, shift, some)
+        last = last_for_query(last, shift, partial(_some_of, X, of_last.get("sections")))
     else:
         X, _ = transform_with(steps, X, mask)
     if last == "passthrough":
