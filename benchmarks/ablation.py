@@ -2,6 +2,7 @@
 
     python -m benchmarks.ablation DATA -o ablation.json
     python -m benchmarks.ablation DATA -o ablation.json --groups loss ensemble --seeds 3
+    python -m benchmarks.ablation DATA -o queries.json --queries
 
 DATA is a folder as benchmarks.accuracy takes it, and tasks are written as there. A row of the
 table is a variant of `make_spatial_pipeline()`; its number is the disparity over that of the
@@ -9,6 +10,12 @@ defaults on the same task and seed, as a geometric mean over tasks and seeds: ab
 is better. Tasks that place a fifth of a section and tasks that place another section are also
 shown apart, since what wins on both is what a default should be. The standard error is over
 pairs of task and seed; `wins` counts those where the variant has the lower disparity.
+
+With `--queries`, one task is taken of each kind of query that users have, single cells, spots,
+shallow cells, few genes, a part of the tissue, and the number is the error in the frame of the
+reference. The columns are the tasks.
+
+All are positions of the networks, which spares the calibration, but for the row that has it.
 
 Each result is written at once, and a run that was interrupted goes on where it stopped. After a
 change of the defaults everything is computed anew.
@@ -30,6 +37,7 @@ from ._common.machine import threads
 from ._common.store import Store, fingerprint
 from ._common.tables import table
 from ._common.tasks import find_tasks
+from .accuracy.scores import frame_error
 
 DEFAULTS = "defaults"
 TASKS = (
@@ -39,6 +47,13 @@ TASKS = (
     "synovium 1>2",
     "embryo random",
     "DBiT random",
+)
+QUERIES = (
+    "embryo cells random",
+    "seqFISH+ spots with 50% query counts",
+    "hippo1 random with 20% query counts",
+    "embryo cells random with 80 genes",
+    "heart 5>6 with half query",
 )
 
 
@@ -88,6 +103,14 @@ GROUPS = {
         "components not weighted": {"components__component_power": 0.0},
         "components weighted by I^2": {"components__component_power": 2.0},
         "rows of any length": {"components__unit_rows": False},
+    },
+    "query": {
+        "as of the same section": {"scale__query": "same_section"},
+        "as of another section": {"scale__query": "new_section"},
+        "not thinned": {"n_thinned": 0},
+        "thinned 2 times": {"n_thinned": 2},
+        "thinned 10 times": {"n_thinned": 10},
+        "medians of places": {"n_calibration_folds": 4},
     },
     "loss": {
         "no distance term": {"dpvae__distance_weight": 0.0},
@@ -155,13 +178,9 @@ def variants_of(groups):
 
 
 def run(split, params, *, seed, memory):
-    """Disparity of a variant on one split, and the processor seconds of its fit."""
+    """Scores of a variant on one split, and the processor seconds of its fit."""
     model = make_spatial_pipeline(
-        query="new_section" if split.new_section else "same_section",
-        random_state=seed,
-        device="cpu",
-        memory=memory,
-        n_calibration_folds=None,
+        random_state=seed, device="cpu", memory=memory, n_calibration_folds=None
     )
     n_cells = len(split.coords)
     params = {k: v.epochs(n_cells) if isinstance(v, Steps) else v for k, v in params.items()}
@@ -173,20 +192,39 @@ def run(split, params, *, seed, memory):
     sections = None if split.new_section else split.query_sections
     placed = model.predict(split.query_X, sections=sections)
     disparity = procrustes_disparity(split.query_coords, placed, sections=split.query_sections)
-    return {"disparity": float(disparity), "seconds": seconds}
+    error = frame_error(split.places, placed, split.coords)
+    scores = {"disparity": float(disparity), "seconds": seconds}
+    return scores if error is None else scores | {"frame_error": error}
 
 
-def ratios(records):
-    """The table: a row for each variant, ratios to the defaults on the same task and seed."""
-    defaults = {
-        (r["task"], r["seed"]): r["disparity"] for r in records if r["variant"] == DEFAULTS
-    }
+def logs_of_ratios(records, score):
+    """Of each variant, for each task and seed, to the defaults on the same."""
+    defaults = {(r["task"], r["seed"]): r[score] for r in records if r["variant"] == DEFAULTS}
     logs = {}
     for r in records:
         pair = r["task"], r["seed"]
         if r["variant"] != DEFAULTS and pair in defaults:
-            found = logs.setdefault(r["variant"], {})
-            found[pair] = np.log(r["disparity"] / defaults[pair])
+            logs.setdefault(r["variant"], {})[pair] = np.log(r[score] / defaults[pair])
+    return logs
+
+
+def of_queries(records):
+    """The table of kinds of queries: a row for each variant, a column for each task."""
+    logs = logs_of_ratios(records, "frame_error")
+    tasks = list(dict.fromkeys(r["task"] for r in records))
+    rows = []
+    for variant, found in logs.items():
+        values = np.array(list(found.values()))
+        of_tasks = [
+            np.array([value for (own, _), value in found.items() if own == task]) for task in tasks
+        ]
+        rows.append([*variant.split(": ", 1), _ratio(values), *map(_ratio, of_tasks)])
+    return table(["changed", "", "ratio", *tasks], rows)
+
+
+def ratios(records):
+    """The table: a row for each variant, ratios to the defaults on the same task and seed."""
+    logs = logs_of_ratios(records, "disparity")
     rows = []
     for variant, found in logs.items():
         values = np.array(list(found.values()))
@@ -213,7 +251,8 @@ def _ratio(logs):
 @threads(1)
 def main(argv=None):
     arguments = parser("ablation", __doc__, seeds=2)
-    arguments.add_argument("--tasks", nargs="+", default=TASKS, help="tasks in place of the usual")
+    arguments.add_argument("--tasks", nargs="+", help="tasks in place of the usual")
+    arguments.add_argument("--queries", action="store_true", help="a task of each kind of query")
     arguments.add_argument("--groups", nargs="+", choices=list(GROUPS), default=list(GROUPS))
     args = arguments.parse_args(argv)
 
@@ -229,7 +268,7 @@ def main(argv=None):
         config=lambda record: configs.get(record["variant"]),
     )
     for seed in range(args.seeds):
-        for task in find_tasks(args.tasks, folder.files):
+        for task in find_tasks(args.tasks or (QUERIES if args.queries else TASKS), folder.files):
             wanted = [{"variant": v, "task": task.label, "seed": seed} for v in variants]
             todo = results.missing(wanted, args.redo)
             splits = list(folder.splits(task, seed)) if todo else []
@@ -241,7 +280,7 @@ def main(argv=None):
                     means = {name: float(np.mean([p[name] for p in parts])) for name in parts[0]}
                     log(f"{key} {means}")
                     results.add(key | means)
-    print(ratios(list(results)))
+    print((of_queries if args.queries else ratios)(list(results)))
     return list(results)
 
 

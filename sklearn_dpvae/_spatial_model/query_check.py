@@ -12,7 +12,8 @@ from .._utils.counts import kind_of_values
 from .._utils.matrix import evenly_spaced, in_memory
 from .._utils.searches import best_of
 from ..datasets._genes import MIN_SHARE
-from ..pipeline._held_out import Expectation, HeldOut
+from ..pipeline._expectation import Expectation, expect
+from ..pipeline._held_out import HeldOut
 from ..pipeline._steps import keywords_of, transform_and_shift, transformers
 from .model import SpatialModel, as_spatial_model
 
@@ -26,8 +27,8 @@ _MOST_MISSING = 2 / 3
 _MANY_UNLIKE = 0.2
 
 
-@dataclass(frozen=True)
-class QueryCheck:
+@dataclass(frozen=True, kw_only=True)
+class QueryCheck(Expectation):
     """What `check_query` found. Its text is a table; `to_dict` gives plain values.
 
     Attributes
@@ -67,13 +68,7 @@ class QueryCheck:
     n_genes_used: int
     n_genes_found: int
     weight_missing: float
-    depth: float
-    reference_depth: float
     query_shift: dict[str, float]
-    unlike: float
-    expected_error: float
-    reference_error: float
-    guess_error: float
 
     @property
     def on_another_scale(self) -> bool:
@@ -92,13 +87,7 @@ class QueryCheck:
     def doubts(self) -> tuple[str, ...]:
         """Those of the reasons that `predict` does not name by itself: all but the scale."""
         missing = f"genes with {self.weight_missing:.0%} of the model's weight are missing"
-        expectation = Expectation(
-            unlike=self.unlike,
-            error=self.expected_error,
-            own_error=self.reference_error,
-            guess=self.guess_error,
-        )
-        return ((missing,) if self.weight_missing > _MOST_MISSING else ()) + expectation.doubts
+        return ((missing,) if self.weight_missing > _MOST_MISSING else ()) + super().doubts
 
     @property
     def advice(self) -> tuple[str, ...]:
@@ -254,20 +243,15 @@ def look_at(
     found = (
         Expectation()
         if held_out is None
-        else held_out.expect(pipeline, X, sections, absent, counts=values == "counts")
+        else expect(held_out, pipeline, X, sections, absent, counts=values == "counts")
     )
     return QueryCheck(
+        **asdict(found),
         n_cells=n_cells,
         values=values,
         expected_values=expected,
         n_genes_used=int(used.sum()),
         n_genes_found=int((used & ~missing).sum()),
         weight_missing=float(weights[missing].sum()),
-        depth=found.depth,
-        reference_depth=found.reference_depth,
         query_shift={str(label): float(value) for label, value in shift.items()},
-        unlike=found.unlike,
-        expected_error=found.error,
-        reference_error=found.own_error,
-        guess_error=found.guess,
     )

@@ -45,7 +45,7 @@ from ..datasets._positions import (
 )
 from ..datasets._section_labels import SECTION_KEY, warn_of_pieces
 from ..pipeline import SpatialPipeline, make_spatial_pipeline
-from ..pipeline._held_out import CELLS_TO_DOUBT, say_doubts
+from ..pipeline._expectation import CELLS_TO_DOUBT, say_doubts
 from ..places import PlaceDistribution
 
 

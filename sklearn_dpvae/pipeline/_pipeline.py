@@ -22,8 +22,9 @@ from .._utils.validation import check_same_order
 from .._utils.warn import warn
 from ..places import PlaceDistribution
 from ._cross_fitting import check_n_folds, cross_fit
+from ._expectation import warn_of_doubts
 from ._genes import GeneTable, for_steps, query_columns
-from ._held_out import known_held_out, warn_of_doubts
+from ._held_out import known_held_out
 from ._steps import (
     GivenMore,
     call_last_step,
