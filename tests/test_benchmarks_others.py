@@ -129,6 +129,17 @@ def test_the_ablation_of_the_readme_is_made_of_the_committed_results():
     )
 
 
+def test_the_ablation_of_queries_in_the_readme_is_made_of_the_committed_results():
+    records = read(RESULTS / "ablation_queries.json")
+    [found] = tables(ablation.of_queries(records))
+    [shown] = [t for t in tables(README) if ablation.QUERIES[0] in t[0] and "changed" in t[0]]
+    assert found == shown
+    assert {record["task"] for record in records} == set(ablation.QUERIES)
+    assert {f"{r['changed']}: {r['']}" for r in found} <= set(
+        ablation.variants_of(ablation.GROUPS)
+    )
+
+
 def test_a_store_resumes_and_knows_what_is_outdated(tmp_path):
     path = tmp_path / "new" / "results.json"
     configs = {"a": "1", "b": "1"}
@@ -246,6 +257,23 @@ def test_ablation_changes_one_default_at_a_time(folder, tmp_path, monkeypatch, c
     ]
     assert row["ratio"] == f"{np.sqrt(np.prod(ratios)):.3f}"
     assert [row["within a section"], row["next section"]] == [f"{r:.3f}" for r in ratios]
+
+
+def test_ablation_of_queries_goes_by_the_error_in_the_frame(folder, tmp_path, monkeypatch, capsys):
+    made = ablation.make_spatial_pipeline
+    monkeypatch.setattr(
+        ablation, "make_spatial_pipeline", lambda **params: made(**params | {"max_epochs": 2})
+    )
+    tasks = ["single random", "single random with 50% query counts"]
+    options = [str(folder), "-o", str(tmp_path / "queries.json"), "--queries", "--seeds", "1"]
+    results = ablation.main([*options, "--tasks", *tasks, "--groups", "query"])
+    [rows] = tables(capsys.readouterr().out)
+    assert [row[""] for row in rows] == list(ablation.GROUPS["query"])
+    errors = {(r["variant"], r["task"]): r["frame_error"] for r in results}
+    for row in rows:
+        ratios = [errors[f"query: {row['']}", t] / errors["defaults", t] for t in tasks]
+        assert [row[t] for t in tasks] == [f"{ratio:.3f}" for ratio in ratios]
+        assert row["ratio"] == f"{np.sqrt(np.prod(ratios)):.3f}"
 
 
 def test_ablation_names_parameters_that_exist():
