@@ -209,16 +209,20 @@ def logs_of_ratios(records, score):
 
 
 def of_queries(records):
-    """The table of kinds of queries: a row for each variant, a column for each task."""
+    """The table of kinds of queries: a row for each variant, a column for each task.
+
+    Tasks are left out whose query has no places in the frame of the reference.
+    """
+    records = [r for r in records if "frame_error" in r]
     logs = logs_of_ratios(records, "frame_error")
     tasks = list(dict.fromkeys(r["task"] for r in records))
     rows = []
     for variant, found in logs.items():
-        values = np.array(list(found.values()))
+        values = list(found.values())
         of_tasks = [
-            np.array([value for (own, _), value in found.items() if own == task]) for task in tasks
+            _ratio([value for (own, _), value in found.items() if own == task]) for task in tasks
         ]
-        rows.append([*variant.split(": ", 1), _ratio(values), *map(_ratio, of_tasks)])
+        rows.append([*variant.split(": ", 1), _ratio(values), *of_tasks])
     return table(["changed", "", "ratio", *tasks], rows)
 
 
@@ -257,6 +261,7 @@ def main(argv=None):
     args = arguments.parse_args(argv)
 
     folder = Folder(args.data)
+    tasks = find_tasks(args.tasks or (QUERIES if args.queries else TASKS), folder.files)
     variants = variants_of(args.groups)
     configs = {
         name: fingerprint(make_spatial_pipeline().set_params(**params))
@@ -268,7 +273,7 @@ def main(argv=None):
         config=lambda record: configs.get(record["variant"]),
     )
     for seed in range(args.seeds):
-        for task in find_tasks(args.tasks or (QUERIES if args.queries else TASKS), folder.files):
+        for task in tasks:
             wanted = [{"variant": v, "task": task.label, "seed": seed} for v in variants]
             todo = results.missing(wanted, args.redo)
             splits = list(folder.splits(task, seed)) if todo else []

@@ -412,10 +412,10 @@ class FittedModel(Value):
         if places is None or self.error_model.calibrated_on == "new":
             return self
         if X.shape[0] < FEWEST_TO_TELL:
-            return self
+            return self  # They would be encoded for nothing.
         latents = self.encode(X)[0]
         placed = self.place(latents, LatentPlacement(), sections)
-        strength = places.novelty(
+        strength = places.novelty.of(
             places.features_of(X, latents), placed, self._frames_of(sections, len(latents))
         )
         if not strength:

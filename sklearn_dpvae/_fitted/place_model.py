@@ -301,12 +301,9 @@ class PlaceModel(Value):
             errors[table.cells] = np.linalg.norm(points - self.coords[table.cells], axis=1)
         return errors
 
-    def novelty(self, features: Array, placed: Array, codes: NDArray[np.int64]) -> float:
-        """How much of a query is of a part that the known cells lack, see `Novelty.of`."""
-        return self._novelty.of(features, placed, codes)
-
     @cached_property
-    def _novelty(self) -> Novelty:
+    def novelty(self) -> Novelty:
+        """Tells whether a query is of a part that the known cells lack."""
         return Novelty(self.features, self.coords, self.codes, self.placed)
 
     def for_another_section(self) -> Self:

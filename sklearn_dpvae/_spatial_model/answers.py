@@ -122,10 +122,10 @@ def answer(
         shift = others[0].query_shift_ if decides else None
         if shift:
 
-            def some() -> tuple[Any, dict[str, Any]]:
+            def some() -> tuple[Any, NDArray[Any] | None]:
                 rows = some_rows(together.shape[0])
                 seen = transform_by(others, together[rows], labels(rows), left)[0]
-                return seen, sections_for(final, "predict", labels(rows))
+                return seen, sections_for(final, "predict", labels(rows)).get("sections")
 
             final = last_for_query(final, shift, some)
         if not jointly and all(getattr(step, "pointwise", True) for step in others):

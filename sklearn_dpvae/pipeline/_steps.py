@@ -106,7 +106,7 @@ def transform_and_shift(
 
 
 def last_for_query(
-    last: Any, shift: dict[Any, float], some: Callable[[], tuple[Any, dict[str, Any]]]
+    last: Any, shift: dict[Any, float], some: Callable[[], tuple[Any, ArrayLike | None]]
 ) -> Any:
     """The last step for a query that was seen as a whole, if it is a `DPVAESpatialRegressor`.
 
@@ -121,8 +121,8 @@ def last_for_query(
         How far each section of the query was moved. It is empty where no step looks at the query,
         so that each cell is to be answered by itself.
     some : callable
-        What the last step gets of the query, or of `some_rows` of it, and their sections by
-        keyword.
+        What the last step gets of the query, or of `some_rows` of it: X and, if it takes them,
+        sections.
     """
     fitted: Any = getattr(last, "fitted_", None)
     if not shift or not hasattr(fitted, "for_another_section"):
@@ -131,15 +131,13 @@ def last_for_query(
     if any(shift.values()):
         own.fitted_ = fitted.for_another_section()
     else:
-        X, sections = some()
-        own.fitted_ = fitted.for_query(X, **sections)
+        own.fitted_ = fitted.for_query(*some())
     return own
 
 
-def _some_of(X: Any, sections: ArrayLike | None) -> tuple[Any, dict[str, Any]]:
+def _some_of(X: Any, sections: ArrayLike | None) -> tuple[Any, ArrayLike | None]:
     rows = some_rows(np.shape(X)[0])
-    labels = {} if sections is None else {"sections": _safe_indexing(sections, rows)}
-    return _safe_indexing(X, rows), labels
+    return _safe_indexing(X, rows), None if sections is None else _safe_indexing(sections, rows)
 
 
 def some_rows(n_rows: int) -> NDArray[np.intp]:
