@@ -1,23 +1,28 @@
 """What the cells of a section say of the place of a cell whose expression is like theirs.
 
-Four kinds of evidence, and how much each counts. Imports the places.
+Six kinds of evidence, and how much each counts. Imports the network that tells places, its
+training and the places.
 """
 
+from collections.abc import Callable
 from functools import cached_property
 
 import numpy as np
 import scipy.sparse as sp
+import torch
 from numpy.typing import NDArray
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
 from scipy.special import logsumexp
 from sklearn.neighbors import NearestNeighbors
 
+from .._network.places import PlaceNet
+from .._training.places import train_place_net
 from ..places import spacing_of
 
 Array = NDArray[np.float64]
 
-N_KINDS = 4
+N_KINDS = 6
 # Cells of a section below which similar expression says nothing of the place.
 MIN_CELLS = 20
 
@@ -48,18 +53,45 @@ class SectionEvidence:
        the tissue by a narrow and by a wide kernel. The kernel in the features is exponential. It
        estimates p(s | x) without any training;
     3. the share of the cells with the nearest features that lie there, smoothed by the wide one;
-    4. a normal distribution around the predicted position, as wide as its expected error.
+    4. and 5. what a network says that was trained to tell the place, as it is and smoothed by the
+       wide kernel;
+    6. a normal distribution around the predicted position, as wide as its expected error.
 
     Parameters
     ----------
     features : ndarray of shape (n_places, n_features)
     coords : ndarray of shape (n_places, n_dims)
+    learned : callable, optional
+        From features to the network's probabilities of the places. Without it, kinds 4 and 5 say
+        nothing.
     """
 
-    def __init__(self, features: Array, coords: Array):
+    def __init__(
+        self, features: Array, coords: Array, learned: Callable[[Array], Array] | None = None
+    ):
         self.features = features
         self.coords = coords
+        self.learned = learned
         self.spacing = spacing_of(coords)
+
+    def joined_by(self, features: Array, coords: Array) -> "SectionEvidence":
+        """The same with further cells, which the network has not learned.
+
+        It says of a place what it says of the nearest one that it knows.
+        """
+        learned = self.learned
+        everywhere = np.vstack([self.coords, coords])
+        told = None
+        if learned is not None:
+            nearest = np.concatenate(
+                [np.arange(len(self.coords)), nearest_places(coords, self.coords)]
+            )
+            share = 1.0 / np.bincount(nearest)[nearest]
+
+            def told(features: Array) -> Array:
+                return learned(features)[:, nearest] * share
+
+        return SectionEvidence(np.vstack([self.features, features]), everywhere, told)
 
     def of(self, features: Array, placed: Array, scores: Array) -> Array:
         """Logarithm of the evidence of new cells for every place.
@@ -74,18 +106,21 @@ class SectionEvidence:
 
         Returns
         -------
-        ndarray of shape (4, n_cells, n_places)
+        ndarray of shape (6, n_cells, n_places)
         """
         if len(self.coords) < MIN_CELLS:
-            return self._with_normal([None] * 3, placed, scores)
+            return self._with_normal([None] * (N_KINDS - 1), placed, scores)
         similar = np.exp(-cdist(features, self.features) / self._length)
         distance, index = self._near.kneighbors(features)
-        return self._logs(similar @ self._inverse, distance, index, placed, scores)
+        return self._logs(similar @ self._inverse, distance, index, features, placed, scores)
 
     def of_own(self, rows: NDArray[np.intp], placed: Array, scores: Array) -> Array:
-        """The same for some of the section's cells, as if each alone was new."""
+        """The same for some of the section's cells, as if each alone was new.
+
+        The network must not have been trained on them.
+        """
         if len(self.coords) < MIN_CELLS:
-            return self._with_normal([None] * 3, placed, scores)
+            return self._with_normal([None] * (N_KINDS - 1), placed, scores)
         similar = np.exp(-cdist(self.features[rows], self.features) / self._length)
         weights = similar @ self._inverse
         # A linear smoother without a cell: its other weights, scaled up.
@@ -93,13 +128,15 @@ class SectionEvidence:
         left = 1.0 - weights[own]
         weights[own] = 0.0
         distance, index = self._near.kneighbors()
-        return self._logs(weights / left[:, None], distance[rows], index[rows], placed, scores)
+        near = distance[rows], index[rows]
+        return self._logs(weights / left[:, None], *near, self.features[rows], placed, scores)
 
     def _logs(
         self,
         weights: Array,
         distance: Array,
         index: NDArray[np.intp],
+        features: Array,
         placed: Array,
         scores: Array,
     ) -> Array:
@@ -115,10 +152,13 @@ class SectionEvidence:
         kernel, prior = self._kernels[-1]
         shares.append((near @ kernel).toarray())
         priors = [prior for _, prior in self._kernels] + [prior]
-        logs: list[Array | None] = [
-            np.log(np.maximum(share, _FLOOR * prior))
-            for share, prior in zip(shares, priors, strict=True)
-        ]
+        logs: list[Array | None] = [None] * (N_KINDS - 1)
+        if self.learned is not None:
+            told = self.learned(features)
+            shares += [told, told @ kernel]
+            priors += [prior for _, prior in self._kernels]
+        for kind, (share, prior) in enumerate(zip(shares, priors, strict=True)):
+            logs[kind] = np.log(np.maximum(share, _FLOOR * prior))
         return self._with_normal(logs, placed, scores)
 
     def _with_normal(self, logs: list[Array | None], placed: Array, scores: Array) -> Array:
@@ -129,14 +169,9 @@ class SectionEvidence:
     @cached_property
     def _kernels(self) -> list[tuple[sp.csr_array, Array]]:
         """For each width, the smoothing matrix of the places, and its mean row."""
-        tree = NearestNeighbors().fit(self.coords)
         kernels = []
         for width in _WIDTHS:
-            radius = width * self.spacing
-            graph = tree.radius_neighbors_graph(self.coords, radius=_CUT * radius, mode="distance")
-            graph.data = np.exp(-0.5 * (graph.data / radius) ** 2)
-            kernel = sp.csr_array(graph)
-            kernel = sp.csr_array(sp.diags_array(1.0 / kernel.sum(axis=1)) @ kernel)
+            kernel = _smoothed(self.coords, self.coords, width * self.spacing)
             kernels.append((kernel, np.asarray(kernel.mean(axis=0)).ravel()))
         return kernels
 
@@ -158,6 +193,94 @@ class SectionEvidence:
         return np.linalg.inv(similar)
 
 
+def section_evidence(
+    features: Array, coords: Array, codes: NDArray[np.int64], net: PlaceNet | None
+) -> dict[int, SectionEvidence]:
+    """Evidence of each section of known cells.
+
+    Parameters
+    ----------
+    features, coords, codes
+        Of the known cells, see `PlaceModel`.
+    net : PlaceNet, optional
+        Its places are these cells.
+    """
+    evidence = {}
+    for code in np.unique(codes):
+        own = codes == code
+        learned = None if net is None else _told_by(net, np.flatnonzero(own))
+        evidence[int(code)] = SectionEvidence(features[own], coords[own], learned)
+    return evidence
+
+
+def _told_by(net: PlaceNet, own: NDArray[np.intp]) -> Callable[[Array], Array]:
+    """The probabilities of some places, given that it is one of them."""
+
+    def told(features: Array) -> Array:
+        p = net.probabilities(torch.from_numpy(features)).numpy()[:, own].astype(np.float64)
+        return p / np.maximum(p.sum(axis=1, keepdims=True), np.finfo(float).tiny)
+
+    return told
+
+
+def learn_places(
+    features: Array,
+    coords: Array,
+    codes: NDArray[np.int64],
+    places: Array,
+    codes_of_places: NDArray[np.int64],
+    *,
+    n_members: int,
+    seed: int,
+) -> PlaceNet:
+    """Train a network to tell near which places cells lie, of all sections at once.
+
+    It sees all cells of a large reference, where the other kinds of evidence compare with the
+    places alone.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_cells, n_features)
+    coords : ndarray of shape (n_cells, n_dims)
+    codes : ndarray of shape (n_cells,)
+        Their sections.
+    places : ndarray of shape (n_places, n_dims)
+    codes_of_places : ndarray of shape (n_places,)
+    n_members : int
+    seed : int
+    """
+    rows, columns, shares = [], [], []
+    for code in np.unique(codes_of_places):
+        here, there = np.flatnonzero(codes == code), np.flatnonzero(codes_of_places == code)
+        if not len(here):
+            continue
+        kernel = _smoothed(coords[here], places[there], _WIDTHS[0] * spacing_of(places[there]))
+        found = kernel.tocoo()
+        rows.append(here[found.coords[0]])
+        columns.append(there[found.coords[1]])
+        shares.append(found.data)
+    targets = sp.csr_array(
+        (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))),
+        shape=(len(coords), len(places)),
+    )
+    return train_place_net(features, targets, n_members=n_members, seed=seed)
+
+
+def _smoothed(coords: Array, places: Array, radius: float) -> sp.csr_array:
+    """Normal weights of the places around positions. Rows sum to 1."""
+    tree = NearestNeighbors(n_neighbors=1).fit(places)
+    graph = sp.csr_array(
+        tree.radius_neighbors_graph(coords, radius=_CUT * radius, mode="distance")
+    )
+    alone = np.flatnonzero(np.diff(graph.indptr) == 0)
+    graph.data = np.exp(-0.5 * (graph.data / radius) ** 2)
+    if len(alone):
+        nearest = tree.kneighbors(coords[alone], return_distance=False)[:, 0]
+        ones = np.ones(len(alone))
+        graph = sp.csr_array(graph + sp.csr_array((ones, (alone, nearest)), shape=graph.shape))
+    return sp.csr_array(sp.diags_array(1.0 / graph.sum(axis=1)) @ graph)
+
+
 def nearest_places(
     coords: Array, places: Array, own: NDArray[np.intp] | None = None
 ) -> NDArray[np.intp]:
@@ -173,8 +296,8 @@ def probabilities(evidence: Array, weights: Array) -> Array:
 
     Parameters
     ----------
-    evidence : ndarray of shape (4, n_cells, n_places)
-    weights : ndarray of shape (4,)
+    evidence : ndarray of shape (6, n_cells, n_places)
+    weights : ndarray of shape (6,)
     """
     logs = np.tensordot(weights, evidence, axes=1)
     logs -= logs.max(axis=1, keepdims=True)
@@ -226,15 +349,15 @@ def fit_weights(
     Parameters
     ----------
     tables : list of tuples (evidence, true place)
-        Of shape (4, n_cells, n_places) and (n_cells,), for cells whose own place was not used.
-    start : ndarray of shape (4,), optional
+        Of shape (6, n_cells, n_places) and (n_cells,), for cells whose own place was not used.
+    start : ndarray of shape (6,), optional
         What the powers are drawn toward.
     strength : float, default=1.0
         How strongly: in cells that would say so.
 
     Returns
     -------
-    ndarray of shape (4,)
+    ndarray of shape (6,)
         None below 0.
     """
     prior = np.zeros(N_KINDS) if start is None else start
@@ -271,7 +394,7 @@ def tempered(weights: Array, strength: float = 1.0) -> Array:
 
     Parameters
     ----------
-    weights : ndarray of shape (4,)
+    weights : ndarray of shape (6,)
         The last is that of the normal distribution, and not part of A.
     strength : float, default=1.0
         1 for another section, 0 for none of it.

@@ -348,6 +348,17 @@ class FittedModel(Value):
             codes[rows] = self.frames.frames.index(frame)
         return codes
 
+    def with_place_net(
+        self,
+        features: NDArray[np.float64],
+        coords: NDArray[np.float64],
+        codes: NDArray[np.int64],
+    ) -> Self:
+        """The same model, with a network that has learned to tell places, see `PlaceModel`."""
+        return replace(
+            self, places=self.check_places().with_net(features, coords, codes, self.seed)
+        )
+
     def with_errors_of_new_cells(
         self,
         errors: NDArray[np.float64],

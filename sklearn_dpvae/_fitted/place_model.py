@@ -14,6 +14,7 @@ import scipy.sparse as sp
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
+from .._network.places import PlaceNet
 from .._training.reference import Matrix
 from .._utils.matrix import evenly_spaced
 from ..places import PlaceDistribution
@@ -21,10 +22,13 @@ from .adaptation import MAX_ANCHORS
 from .asked_section import AskedSection, distribution_over
 from .evidence import (
     MIN_CELLS,
+    N_KINDS,
     SectionEvidence,
     fit_weights,
+    learn_places,
     nearest_places,
     probabilities,
+    section_evidence,
     spatial_medians,
     tempered,
 )
@@ -38,10 +42,12 @@ Array = NDArray[np.float64]
 # Cells of each section that the powers are fitted on.
 CELLS_FOR_WEIGHTS = 300
 # Where no cells tell better: the normal distribution around the position alone.
-_NORMAL_ALONE = np.array([0.0, 0.0, 0.0, 1.0])
+_NORMAL_ALONE = np.eye(N_KINDS)[-1]
 # Cells that count as much as what was known before, where a few located ones are added.
 _STRENGTH_OF_BEFORE = 5.0
 _ROWS_PER_CHUNK = 256
+# Of the network that tells places.
+_N_MEMBERS = 2
 # Of the way to the median, what is gone in another section or a part that is all new.
 _SHARE_ELSEWHERE = 0.5
 
@@ -54,7 +60,7 @@ class PlaceTable:
     ----------
     cells : ndarray of shape (n_cells,)
         Indices among the cells that a model keeps.
-    evidence : ndarray of shape (4, n_cells, n_places)
+    evidence : ndarray of shape (6, n_cells, n_places)
         With expected errors of 1.
     true : ndarray of shape (n_cells,)
         The place nearest to each cell's own.
@@ -95,7 +101,7 @@ class PlaceModel(Value):
         Where they would be placed by networks that were not trained on them.
     scores : ndarray of shape (n_cells,)
         Expected errors of these positions, in tissue units.
-    known_weights : ndarray of shape (4,), optional
+    known_weights : ndarray of shape (6,), optional
         Powers of the kinds of evidence, see `SectionEvidence`, where cells that are new to all
         steps have told them. Else they come from the cells above, each left out in turn.
     median_share : float, default=0.0
@@ -103,6 +109,8 @@ class PlaceModel(Value):
         the way, 1, where that places cells better that are new to all steps.
     doubt : float, default=0.0
         How strongly the powers are `tempered` in `distribution`, and not in `positions`.
+    net : PlaceNet, optional
+        Tells how likely a cell is from each of these cells' places.
     """
 
     features: Array
@@ -114,6 +122,7 @@ class PlaceModel(Value):
     known_weights: Array | None = None
     median_share: float = 0.0
     doubt: float = 0.0
+    net: PlaceNet | None = None
 
     @cached_property
     def weights(self) -> Array:
@@ -143,12 +152,7 @@ class PlaceModel(Value):
 
     @cached_property
     def _evidence(self) -> dict[int, SectionEvidence]:
-        return {
-            int(code): SectionEvidence(
-                self.features[self.codes == code], self.coords[self.codes == code]
-            )
-            for code in np.unique(self.codes)
-        }
+        return section_evidence(self.features, self.coords, self.codes, self.net)
 
     def distribution(
         self,
@@ -224,10 +228,7 @@ class PlaceModel(Value):
         joined = np.arange(len(own))
         if len(own) > MAX_ANCHORS:
             joined = evenly_spaced(len(own), MAX_ANCHORS) if adapted is None else adapted.left_out
-        evidence = SectionEvidence(
-            np.vstack([reference.features, features[own[joined]]]),
-            np.vstack([reference.coords, there[joined]]),
-        )
+        evidence = reference.joined_by(features[own[joined]], there[joined])
         weights = tempered(self.weights, self.doubt)
         here, expected = placed[rows], scores[rows]
         if adapted is not None:
@@ -328,6 +329,23 @@ class PlaceModel(Value):
         """
         share = (1 - (1 - _SHARE_ELSEWHERE) * strength) * self.median_share
         return self._with(median_share=share, doubt=strength)
+
+    def with_net(
+        self, features: Array, coords: Array, codes: NDArray[np.int64], seed: int
+    ) -> Self:
+        """The same model, with a network that has learned to tell places.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_cells, n_features)
+        coords : ndarray of shape (n_cells, n_dims)
+        codes : ndarray of shape (n_cells,)
+            Of cells of the reference.
+        seed : int
+        """
+        cells = features, coords, codes
+        net = learn_places(*cells, self.coords, self.codes, n_members=_N_MEMBERS, seed=seed)
+        return replace(self, net=net)
 
     def with_weights(self, weights: Array) -> Self:
         """The same model, with other powers."""

@@ -16,12 +16,16 @@ from sklearn.base import BaseEstimator
 from sklearn.pipeline import Pipeline
 
 from .._network.dpvae import DPVAE
+from .._network.places import PlaceNet
 from .._network.random import own_generators
 from .._utils.warn import warn
 from .registry import class_of, is_attribute, is_foreign, name_of
 
 # Kinds of dtypes that are plain numbers or text: bool, integers, floats, complex, str, bytes.
 _ARRAY_KINDS = "biufcUS"
+
+# Networks: rebuilt from their `config`, and given the weights.
+_NETWORKS = (DPVAE, PlaceNet)
 
 # Parameters that hold what cannot or should not travel, and are saved as None.
 _LEFT_OUT = {
@@ -40,7 +44,7 @@ class Encoder:
 
     * an estimator: its parameters, and its other attributes;
     * a dataclass: its fields;
-    * a `DPVAE`: its `config`, and its state_dict.
+    * a network: its `config`, and its state_dict.
     """
 
     def __init__(self) -> None:
@@ -109,7 +113,7 @@ class Encoder:
             self._refuse(value, where)
         given: dict[str, Any] = {}
         learned: dict[str, Any] = {}
-        if isinstance(value, DPVAE):
+        if isinstance(value, _NETWORKS):
             given = value.config
             learned = {key: item.detach().numpy() for key, item in value.state_dict().items()}
         elif isinstance(value, BaseEstimator):
@@ -217,8 +221,9 @@ class Decoder:
         if is_foreign(name) and cls is not Pipeline:  # which learns nothing itself
             self.foreign.add(cls.__name__)
         arguments = {key: self.decode(item) for key, item in given.items()}
-        if cls is DPVAE:
-            return _network(arguments, {key: self.decode(item) for key, item in learned.items()})
+        if cls in _NETWORKS:
+            weights = {key: self.decode(item) for key, item in learned.items()}
+            return _network(cls, arguments, weights)
         if issubclass(cls, BaseEstimator):
             known = set(cls._get_param_names())
         else:
@@ -235,13 +240,15 @@ class Decoder:
         return built
 
 
-def _network(config: dict[str, Any], state: dict[str, np.ndarray]) -> DPVAE:
+def _network(
+    cls: type[DPVAE | PlaceNet], config: dict[str, Any], state: dict[str, np.ndarray]
+) -> DPVAE | PlaceNet:
     """Networks, on the CPU and in evaluation mode."""
     # Weights drawn by the constructor are replaced: the caller's generator is left alone.
     with own_generators(0, "cpu"):
         # Without memory first: a small file cannot ask for a large network.
         with torch.device("meta"):
-            expected = DPVAE(**config).state_dict()
+            expected = cls(**config).state_dict()
         if state.keys() != expected.keys():
             odd = ", ".join(sorted(state.keys() ^ expected.keys()))
             raise ValueError(f"the file and the network differ in the weights {odd}")
@@ -249,6 +256,6 @@ def _network(config: dict[str, Any], state: dict[str, np.ndarray]) -> DPVAE:
         for key, tensor in tensors.items():
             if (tensor.shape, tensor.dtype) != (expected[key].shape, expected[key].dtype):
                 raise ValueError(f"the weights {key} have another shape or type than the network")
-        module = DPVAE(**config)
+        module = cls(**config)
     module.load_state_dict(tensors)
     return module.eval()

@@ -36,6 +36,7 @@ _OWN = {
     "GeneTable": "pipeline._genes.GeneTable",
     "HeldOut": "pipeline._held_out.HeldOut",
     "PlaceModel": "_fitted.place_model.PlaceModel",
+    "PlaceNet": "_network.places.PlaceNet",
     "SectionFrame": "_fitted.frames.SectionFrame",
     "SectionFrames": "_fitted.frames.SectionFrames",
 }

@@ -18,14 +18,27 @@ from sklearn.utils import _safe_indexing
 from sklearn.utils.validation import _check_method_params
 from tqdm.auto import tqdm
 
-from .._fitted.evidence import MIN_CELLS, SectionEvidence, nearest_places
+from .._fitted.evidence import (
+    MIN_CELLS,
+    SectionEvidence,
+    learn_places,
+    nearest_places,
+    section_evidence,
+)
 from .._fitted.place_model import CELLS_FOR_WEIGHTS, PlaceTable
 from .._fitted.uncertainty import N_ALIKE, scatter_of_alike
 from .._regressor import DPVAESpatialRegressor
 from .._utils.validation import check_sections
 from ..decomposition import SpatialPCA
 from ._held_out import HeldOut
-from ._steps import keywords_of, of_a_query, silence, transform_with, transformers
+from ._steps import (
+    keywords_of,
+    of_a_query,
+    pointwise_copy,
+    silence,
+    transform_with,
+    transformers,
+)
 from ._thinning import at_depths
 
 # A single network and a third of the epochs err some 10 % more than the ensemble, at a fraction of
@@ -35,6 +48,8 @@ _MIN_EPOCHS = 5
 
 # Cells that a fold is fitted on. More would take memory for further copies of a large reference.
 _MAX_CELLS = 50_000
+# Cells that the network for places is trained on: each about five times.
+_CELLS_FOR_PLACES = 10_000
 
 
 def cross_fit(
@@ -100,23 +115,34 @@ def cross_fit(
         inputs, keywords = _seen_by_the_last(chain, as_queries, labels, test)
         placed = chain._final_estimator.predict(inputs, **keywords).reshape(len(test), -1)
         errors[test] = np.linalg.norm(placed - coords[test], axis=1)
+        known_features = _features(chain, X, labels, others)
         if scatter is not None:
             assert known.places is not None  # They come together with the inputs.
-            seen, _ = _seen_by_the_last(chain, X, labels, others)
-            alike = NearestNeighbors(n_neighbors=min(N_ALIKE, len(others))).fit(seen)
+            alike = NearestNeighbors(n_neighbors=min(N_ALIKE, len(others))).fit(known_features)
             scatter[test] = scatter_of_alike(alike, known.places[~left_out], inputs)
-        if scatter is None:
-            inputs, seen = (
-                chain._final_estimator.transform(_seen_by_the_last(chain, X, labels, rows)[0])
-                for rows in (test, others)
-            )
-        # Steps may return DataFrames.
+        else:
+            inputs = chain._final_estimator.transform(inputs)
+        some = rng.permutation(train)[:_CELLS_FOR_PLACES]
+        net = learn_places(
+            _features(chain, X, labels, some),
+            coords[some],
+            codes[some],
+            coords[others],
+            codes[others],
+            n_members=1,
+            seed=chain._final_estimator.fitted_.seed,
+        )
         tables += _tables_of(
             np.flatnonzero(left_out),
-            (np.asarray(inputs), placed, coords[test], codes[test]),
-            (np.asarray(seen), coords[others], codes[others]),
+            # Steps may return DataFrames.
+            (np.asarray(inputs, dtype=np.float64), placed, coords[test], codes[test]),
+            section_evidence(known_features, coords[others], codes[others], net),
             CELLS_FOR_WEIGHTS // n_folds,
         )
+    some = rng.permutation(n_cells)[:_CELLS_FOR_PLACES]
+    final.fitted_ = final.fitted_.with_place_net(
+        _features(pipeline, X, labels, some), coords[some], codes[some]
+    )
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
         errors[known.rows],
         None if scatter is None else scatter[known.rows],
@@ -142,18 +168,17 @@ def cross_fit(
 
 def _tables_of(
     cells: NDArray[np.intp],
-    new: tuple[Any, NDArray[Any], NDArray[Any], NDArray[Any]],
-    known: tuple[Any, NDArray[Any], NDArray[Any]],
+    new: tuple[NDArray[Any], NDArray[Any], NDArray[Any], NDArray[Any]],
+    known: dict[int, SectionEvidence],
     n_cells: int,
 ) -> list[PlaceTable]:
     """What the known cells of each section say of the places of its new ones."""
     features, placed, coords, codes = new
     tables = []
     for code in np.unique(codes):
-        of_section = known[-1] == code
-        if of_section.sum() < MIN_CELLS:
+        evidence = known.get(int(code))
+        if evidence is None or len(evidence.coords) < MIN_CELLS:
             continue
-        evidence = SectionEvidence(known[0][of_section], known[1][of_section])
         # The new cells are in an order that is drawn, as far as it matters: by fold.
         own = np.flatnonzero(codes == code)
         table = evidence.of(features[own], placed[own], np.ones(len(own)))
@@ -172,8 +197,20 @@ def _seen_by_the_last(
 ) -> tuple[Any, dict[str, Any]]:
     """What the last step gets of some cells, and with which keywords."""
     of_steps, of_last = keywords_of(chain, "predict", _rows(X, labels, rows))
-    steps = zip(transformers(chain), of_steps, strict=True)
+    # Cells of the reference are compared with the reference.
+    steps = zip(map(pointwise_copy, transformers(chain)), of_steps, strict=True)
     return transform_with(steps, _safe_indexing(X, rows))[0], of_last
+
+
+def _features(
+    chain: Any, X: Any, labels: dict[str, Any], rows: NDArray[np.intp]
+) -> NDArray[np.float64]:
+    """What tells some cells apart, see `PlaceModel`."""
+    inputs, _ = _seen_by_the_last(chain, X, labels, rows)
+    final: DPVAESpatialRegressor = chain._final_estimator
+    if not final.fitted_.check_places().from_inputs:
+        inputs = final.transform(inputs)
+    return np.asarray(inputs, dtype=np.float64)
 
 
 def check_n_folds(n_folds: Any, final: Any) -> None:
