@@ -11,6 +11,7 @@ from sklearn.base import clone
 from sklearn.linear_model import Ridge
 
 from sklearn_dpvae import DPVAESpatialRegressor, SpatialPipeline, make_spatial_pipeline
+from sklearn_dpvae._fitted.evidence import N_KINDS
 from sklearn_dpvae._fitted.place_model import PlaceTable
 from sklearn_dpvae.datasets import make_tissue
 from sklearn_dpvae.pipeline import _cross_fitting
@@ -121,12 +122,28 @@ def test_the_order_of_the_query_changes_the_last_bits_of_medians_only(fitted, no
     np.testing.assert_allclose(fitted[4].predict(X[order]), placed[order], atol=1e-12 * extent)
 
 
+def test_a_network_learns_places_while_the_chain_is_calibrated(fitted):
+    assert fitted[None][-1].fitted_.places.net is None
+    tissue = make_tissue(400, 40, random_state=0)
+    X, coords = tissue.X, tissue.coords
+    model = make().fit(X[:300], coords[:300])
+    last = model[-1]
+    places = last.fitted_.places
+    assert places.net.config["n_places"] == len(places.coords)
+    # Folds tell how much it counts: here, for something.
+    assert places.weights[3:5].sum() > 0.01
+    told = model.predict_places(X[300:]).probabilities
+    last.fitted_ = replace(last.fitted_, places=replace(places, net=None))
+    silent = model.predict_places(X[300:]).probabilities
+    assert np.abs(told - silent).max() > 1e-4
+
+
 def test_medians_that_are_no_closer_are_not_taken(fitted):
     known = fitted[4][-1].fitted_
     left = replace(known, places=replace(known.places, median_share=0.0))
     table = PlaceTable(
         np.arange(30),
-        np.zeros((4, 30, 250)),
+        np.zeros((N_KINDS, 30, 250)),
         np.zeros(30, dtype=np.intp),
         known.places.coords[:250] + 1e4,
         slice(None),

@@ -13,6 +13,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 
 from sklearn_dpvae import make_spatial_pipeline, masks
 from sklearn_dpvae._network.dpvae import DPVAE
+from sklearn_dpvae._network.places import PlaceNet
 from sklearn_dpvae._persistence import registry, save
 from sklearn_dpvae._persistence.codec import Decoder, Encoder
 from sklearn_dpvae._persistence.registry import NAMES, class_of, name_of
@@ -232,6 +233,15 @@ def test_networks_are_their_configuration_and_weights(config):
     assert torch.equal(back.conditions, module.conditions)
     for first, second in zip(module.parameters(), back.parameters(), strict=True):
         assert first.stride() == second.stride()
+
+
+def test_networks_for_places_are_kept():
+    net = PlaceNet(3, 7, 2).eval()
+    net.start_at(torch.arange(12.0).reshape(4, 3) ** 2)
+    back = rebuilt(net)
+    assert back.config == net.config
+    features = torch.arange(6.0).reshape(2, 3)
+    assert torch.equal(back.probabilities(features), net.probabilities(features))
 
 
 def test_building_a_network_leaves_the_global_generator_alone():

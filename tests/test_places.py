@@ -5,6 +5,7 @@ import pickle
 import numpy as np
 import pytest
 import scipy.sparse as sp
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.spatial.distance import cdist
@@ -13,10 +14,14 @@ import sklearn_dpvae
 from sklearn_dpvae import DPVAESpatialRegressor, make_spatial_pipeline
 from sklearn_dpvae._fitted.asked_section import moved_to, without_small
 from sklearn_dpvae._fitted.evidence import (
+    N_KINDS,
     SectionEvidence,
+    _smoothed,
     fit_weights,
+    learn_places,
     nearest_places,
     probabilities,
+    section_evidence,
     spatial_medians,
     tempered,
 )
@@ -156,7 +161,7 @@ def test_evidence_of_a_cell_left_out_is_that_of_a_section_without_it():
         )
         share = (1 - weights.sum()) * prior + weights @ kernel[others].toarray()
         assert_allclose(found[0, k], np.log(np.maximum(share, 0.05 * prior)))
-        assert_allclose(found[3, k], -0.5 * (cdist(placed[[k]], coords)[0] / 0.2) ** 2)
+        assert_allclose(found[-1, k], -0.5 * (cdist(placed[[k]], coords)[0] / 0.2) ** 2)
     # The nearest cells are not the cell itself, which a query with its features would find.
     assert not np.allclose(found[2], evidence.of(features[rows], placed, scores)[2])
     assert_array_equal(
@@ -165,9 +170,82 @@ def test_evidence_of_a_cell_left_out_is_that_of_a_section_without_it():
     )
 
 
+def in_two_sections(n_cells, seed):
+    """Cells of two sections that look alike: features are their places, and one says nothing."""
+    rng = np.random.default_rng(seed)
+    codes = np.repeat([0, 1], n_cells // 2)
+    coords = rng.uniform(size=(n_cells, 2))
+    features = np.column_stack([10 * coords, rng.normal(size=n_cells)])
+    return features, coords + 5.0 * codes[:, None], codes
+
+
+def test_a_network_learns_where_cells_of_each_section_are():
+    cells = in_two_sections(400, 0)
+    places = [part[::4] for part in cells]
+    net = learn_places(*cells, *places[1:], n_members=2, seed=0)
+    evidence = section_evidence(*places, net)
+    assert list(evidence) == [0, 1]
+    new, true, codes = in_two_sections(200, 1)
+    for code, own in evidence.items():
+        here = codes == code
+        told = own.learned(new[here])
+        assert told.shape == (100, 50)
+        assert_allclose(told.sum(axis=1), 1)
+        # Two random points of a unit square are 0.52 apart, and neighbors of fifty 0.1.
+        assert (told * cdist(true[here], own.coords)).sum(axis=1).mean() < 0.2
+        # Evidence is what it says, and what that is when smoothed.
+        placed, scores = true[here], np.ones(100)
+        kernel, prior = own._kernels[1]
+        found = own.of(new[here], placed, scores)
+        assert_allclose(np.exp(found[4]), np.maximum(told @ kernel, 0.05 * prior))
+        silent = SectionEvidence(own.features, own.coords).of(new[here], placed, scores)
+        assert not silent[3:5].any()
+        assert_array_equal(np.delete(found, [3, 4], axis=0), np.delete(silent, [3, 4], axis=0))
+
+
+def test_the_same_seed_teaches_the_same_and_draws_from_nobody_else():
+    cells = in_two_sections(100, 0)
+    before = torch.random.get_rng_state()
+    nets = [learn_places(*cells, *cells[1:], n_members=1, seed=seed) for seed in (0, 0, 1)]
+    assert torch.equal(torch.random.get_rng_state(), before)
+    features = torch.from_numpy(cells[0])
+    first, second, other = (net.probabilities(features) for net in nets)
+    assert torch.equal(first, second)
+    assert not torch.equal(first, other)
+    assert not any(net.training for net in nets)
+
+
+def test_places_of_one_kind_of_cell_can_be_learned():
+    """Features without any variance divide by nothing."""
+    _, coords, codes = in_two_sections(60, 0)
+    net = learn_places(np.ones((60, 2)), coords, codes, coords, codes, n_members=1, seed=0)
+    assert torch.isfinite(net.probabilities(torch.ones(1, 2, dtype=torch.float64))).all()
+
+
+def test_targets_are_normal_around_a_position_or_the_nearest_place():
+    places = np.array([[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]])
+    found = _smoothed(np.array([[0.5, 0.0], [1e3, 0.0]]), places, 0.5).toarray()
+    weights = np.exp(-0.5 * np.array([1.0, 1.0, 9.0]))
+    assert_allclose(found, [weights / weights.sum(), [0, 0, 1]])
+
+
+def test_cells_that_join_share_what_is_said_of_the_nearest_place():
+    rng = np.random.default_rng(0)
+    features, coords = rng.normal(size=(30, 3)), rng.uniform(size=(30, 2))
+    p = rng.dirichlet(np.ones(30), size=4)
+    evidence = SectionEvidence(features, coords, lambda _: p)
+    joined = evidence.joined_by(features[:2], coords[[7, 7]] + 1e-6)
+    told = joined.learned(features[:4])
+    assert told.shape == (4, 32)
+    assert_allclose(told.sum(axis=1), 1)
+    assert_allclose(told[:, [7, 30, 31]], p[:, [7]].repeat(3, axis=1) / 3)
+    assert_array_equal(told[:, 8:30], p[:, 8:])
+    assert SectionEvidence(features, coords).joined_by(features, coords).learned is None
+
+
 def test_powers_maximize_the_probability_of_the_true_places():
     rng = np.random.default_rng(0)
-    evidence, true = rng.normal(size=(4, 50, 9)), rng.integers(9, size=50)
+    evidence, true = rng.normal(size=(N_KINDS, 50, 9)), rng.integers(9, size=50)
     evidence[1, np.arange(50), true] += 1.0
     evidence[2] = -evidence[1]
     found = fit_weights([(evidence[:, :20], true[:20]), (evidence[:, 20:], true[20:])])
@@ -176,11 +254,11 @@ def test_powers_maximize_the_probability_of_the_true_places():
         p = probabilities(evidence, weights)[np.arange(50), true]
         return -np.log(p).sum() + 0.5 * np.sum(weights**2)
 
-    best = minimize(loss, np.ones(4), bounds=[(0, None)] * 4, method="Nelder-Mead").fun
+    best = minimize(loss, np.ones(N_KINDS), bounds=[(0, None)] * N_KINDS, method="L-BFGS-B").fun
     assert loss(found) == pytest.approx(best, abs=1e-3)
     assert found[2] == pytest.approx(0, abs=1e-3)
     # What was known before is kept where few cells tell otherwise.
-    start = np.array([2.0, 0.0, 0.0, 3.0])
+    start = np.array([2.0, 0.0, 0.0, 0.0, 1.0, 3.0])
     few = [(evidence[:, :1], true[:1])]
     assert np.abs(fit_weights(few, start, strength=1e4) - start).max() < 0.01
 
@@ -335,7 +413,7 @@ def test_the_chain_tells_the_powers(fitted):
     model, *_ = fitted
     assert model[-1].fitted_.places.known_weights is not None
     alone = model[-1].fitted_.places.with_weights(None)
-    assert alone.weights.shape == (4,)
+    assert alone.weights.shape == (N_KINDS,)
     assert (alone.weights >= 0).all()
 
 
@@ -347,7 +425,7 @@ def test_calibration_and_fine_tuning_reach_the_places():
     # Places at which the cells are not: evidence must lose its weight.
     rng = np.random.default_rng(0)
     model.calibrate(tissue.X[200:300], tissue.coords[rng.permutation(100)])
-    assert (model[-1].fitted_.places.weights[:3].sum() < 0.5 * before[:3].sum()).all()
+    assert (model[-1].fitted_.places.weights[:-1].sum() < 0.5 * before[:-1].sum()).all()
     model.partial_fit(tissue.X[300:400], tissue.coords[300:400] + 5000)
     places = model.predict_places(tissue.X[400:])
     assert len(places.locations) == 100

@@ -139,10 +139,11 @@ def cross_fit(
             section_evidence(known_features, coords[others], codes[others], net),
             CELLS_FOR_WEIGHTS // n_folds,
         )
-    some = rng.permutation(n_cells)[:_CELLS_FOR_PLACES]
-    final.fitted_ = final.fitted_.with_place_net(
-        _features(pipeline, X, labels, some), coords[some], codes[some]
-    )
+    if tables:  # Else nothing tells how much the network's word counts.
+        some = rng.permutation(n_cells)[:_CELLS_FOR_PLACES]
+        final.fitted_ = final.fitted_.with_place_net(
+            _features(pipeline, X, labels, some), coords[some], codes[some]
+        )
     final.fitted_ = final.fitted_.with_errors_of_new_cells(
         errors[known.rows],
         None if scatter is None else scatter[known.rows],
