@@ -55,9 +55,10 @@ def make_spatial_pipeline(
         Shallower measurements of each cell that the networks are trained on beside its own, see
         `SpatialPipeline`. Pass the query to `fit` as `query_counts` where its depth is another.
     n_calibration_folds : int or None, default=4
-        Parts of the reference that are left out in turn, for half of the time of the fit again.
-        They calibrate radii and standard deviations, and tell whether medians of the places where
-        a cell may be are closer than what the networks say. None saves that time, in a search for
+        Parts of the reference that are left out in turn, for one to two and a half times the time
+        of the fit itself. They calibrate radii and standard deviations, teach a network to tell
+        places, and tell whether medians of the places where a cell may be are closer than what
+        the networks of the map say. None saves that time, in a search for
         instance; radii are then too small, and positions those of the networks.
     memory : str or object with the joblib.Memory interface, default=None
         Where the fitted preprocessing is cached, which saves time in a grid search over
