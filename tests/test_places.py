@@ -185,6 +185,7 @@ def test_a_network_learns_where_cells_of_each_section_are():
     net = learn_places(*cells, *places[1:], n_members=2, seed=0)
     evidence = section_evidence(*places, net)
     assert list(evidence) == [0, 1]
+    assert net.center.dtype == torch.float32
     new, true, codes = in_two_sections(200, 1)
     for code, own in evidence.items():
         here = codes == code
@@ -193,6 +194,7 @@ def test_a_network_learns_where_cells_of_each_section_are():
         assert_allclose(told.sum(axis=1), 1)
         # Two random points of a unit square are 0.52 apart, and neighbors of fifty 0.1.
         assert (told * cdist(true[here], own.coords)).sum(axis=1).mean() < 0.2
+        assert_allclose(own.learned(new[here][:1]), told[:1], rtol=1e-12)
         # Evidence is what it says, and what that is when smoothed.
         placed, scores = true[here], np.ones(100)
         kernel, prior = own._kernels[1]

@@ -4,6 +4,7 @@ Six kinds of evidence, and how much each counts. Imports the network that tells 
 training and the places.
 """
 
+import copy
 from collections.abc import Callable
 from functools import cached_property
 
@@ -206,9 +207,11 @@ def section_evidence(
         Its places are these cells.
     """
     evidence = {}
+    # In float64, what is said of a cell hardly depends on the cells beside it.
+    exact = None if net is None else copy.deepcopy(net).double()
     for code in np.unique(codes):
         own = codes == code
-        learned = None if net is None else _told_by(net, np.flatnonzero(own))
+        learned = None if exact is None else _told_by(exact, np.flatnonzero(own))
         evidence[int(code)] = SectionEvidence(features[own], coords[own], learned)
     return evidence
 
@@ -217,7 +220,7 @@ def _told_by(net: PlaceNet, own: NDArray[np.intp]) -> Callable[[Array], Array]:
     """The probabilities of some places, given that it is one of them."""
 
     def told(features: Array) -> Array:
-        p = net.probabilities(torch.from_numpy(features)).numpy()[:, own].astype(np.float64)
+        p: Array = net.probabilities(torch.from_numpy(features)).numpy()[:, own]
         return p / np.maximum(p.sum(axis=1, keepdims=True), np.finfo(float).tiny)
 
     return told

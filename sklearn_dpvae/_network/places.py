@@ -80,4 +80,5 @@ class PlaceNet(nn.Module):
         Tensor of shape (n_cells, n_places)
         """
         n_members: int = self.config["n_members"]
-        return self(features.to(FLOAT).expand(n_members, -1, -1)).exp().mean(dim=0)
+        features = features.to(self.center.dtype)
+        return self(features.expand(n_members, -1, -1)).exp().mean(dim=0)
