@@ -234,6 +234,7 @@ def learn_places(
     codes_of_places: NDArray[np.int64],
     *,
     n_members: int,
+    n_epochs: int,
     seed: int,
 ) -> PlaceNet:
     """Train a network to tell near which places cells lie, of all sections at once.
@@ -249,8 +250,8 @@ def learn_places(
         Their sections.
     places : ndarray of shape (n_places, n_dims)
     codes_of_places : ndarray of shape (n_places,)
-    n_members : int
-    seed : int
+    n_members, n_epochs, seed : int
+        See `train_place_net`.
     """
     rows, columns, shares = [], [], []
     for code in np.unique(codes_of_places):
@@ -266,7 +267,7 @@ def learn_places(
         (np.concatenate(shares), (np.concatenate(rows), np.concatenate(columns))),
         shape=(len(coords), len(places)),
     )
-    return train_place_net(features, targets, n_members=n_members, seed=seed)
+    return train_place_net(features, targets, n_members=n_members, n_epochs=n_epochs, seed=seed)
 
 
 def _smoothed(coords: Array, places: Array, radius: float) -> sp.csr_array:

@@ -354,10 +354,12 @@ class FittedModel(Value):
         coords: NDArray[np.float64],
         codes: NDArray[np.int64],
     ) -> Self:
-        """The same model, with a network that has learned to tell places, see `PlaceModel`."""
-        return replace(
-            self, places=self.check_places().with_net(features, coords, codes, self.seed)
-        )
+        """The same model, with a network that has learned to tell places, see `PlaceModel`.
+
+        It is trained no longer than those of the map were.
+        """
+        how = {"n_epochs": len(self.history), "seed": self.seed}
+        return replace(self, places=self.check_places().with_net(features, coords, codes, **how))
 
     def with_errors_of_new_cells(
         self,

@@ -331,7 +331,13 @@ class PlaceModel(Value):
         return self._with(median_share=share, doubt=strength)
 
     def with_net(
-        self, features: Array, coords: Array, codes: NDArray[np.int64], seed: int
+        self,
+        features: Array,
+        coords: Array,
+        codes: NDArray[np.int64],
+        *,
+        n_epochs: int,
+        seed: int,
     ) -> Self:
         """The same model, with a network that has learned to tell places.
 
@@ -341,10 +347,19 @@ class PlaceModel(Value):
         coords : ndarray of shape (n_cells, n_dims)
         codes : ndarray of shape (n_cells,)
             Of cells of the reference.
-        seed : int
+        n_epochs, seed : int
+            See `learn_places`.
         """
-        cells = features, coords, codes
-        net = learn_places(*cells, self.coords, self.codes, n_members=_N_MEMBERS, seed=seed)
+        net = learn_places(
+            features,
+            coords,
+            codes,
+            self.coords,
+            self.codes,
+            n_members=_N_MEMBERS,
+            n_epochs=n_epochs,
+            seed=seed,
+        )
         return replace(self, net=net)
 
     def with_weights(self, weights: Array) -> Self:

@@ -130,6 +130,7 @@ def cross_fit(
             coords[others],
             codes[others],
             n_members=1,
+            n_epochs=len(final.fitted_.history),
             seed=chain._final_estimator.fitted_.seed,
         )
         tables += _tables_of(
