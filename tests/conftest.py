@@ -7,8 +7,16 @@ from sklearn.utils import Bunch
 
 from sklearn_dpvae.datasets import make_tissue
 
-# One thread is faster than several for nets this small, on a busy machine much faster.
-torch.set_num_threads(1)
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup():
+    """Start each test, and the fixtures it asks for, with one thread of torch.
+
+    One is faster than several for nets this small, on a busy machine much faster. It is set
+    again before each test, as numba (through scanpy) runs in the same OpenMP pool as torch and
+    leaves its own number of threads there, and sums then differ in the last digits.
+    """
+    torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
